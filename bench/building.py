@@ -1,0 +1,149 @@
+"""One timed CREATE INDEX: seconds, peak process memory, WAL, temporary files, index size."""
+
+import json
+import threading
+import time
+
+from client import Session, SqlError
+from server import cpu_seconds
+
+SAMPLE_SECONDS = 0.02
+POLL_SECONDS = 1.0
+FIELDS = ("RssAnon", "RssFile", "RssShmem")
+
+
+def memory(pid):
+    """Bytes of a process by kind, from /proc/PID/status; None when it is gone."""
+    found = {}
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            for line in file:
+                name, _, rest = line.partition(":")
+                if name in FIELDS:
+                    found[name] = int(rest.split()[0]) * 1024
+    except (OSError, ProcessLookupError):
+        return None
+    return found if len(found) == len(FIELDS) else None
+
+
+class MemoryWatch:
+    """Samples a backend and its parallel workers; peaks are of the sum over them, in bytes.
+
+    `anonymous` is what they allocated; `private` adds mapped files (program and libraries).  Shared buffers are in
+    neither.
+    """
+
+    def __init__(self, pid):
+        self.pids = [pid]
+        self.anonymous = self.private = 0
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.sample, daemon=True)
+
+    def sample(self):
+        while not self.stopping.wait(SAMPLE_SECONDS):
+            parts = [part for part in map(memory, self.pids) if part]
+            anonymous = sum(part["RssAnon"] for part in parts)
+            self.anonymous = max(self.anonymous, anonymous)
+            self.private = max(self.private, anonymous + sum(part["RssFile"] for part in parts))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.stopping.set()
+        self.thread.join()
+
+
+class ProgressWatch:
+    """Polls a progress view from a second connection and shows what the backend is at."""
+
+    CREATE = ("SELECT phase || CASE WHEN tuples_total > 0 THEN format(' %s of %s rows', tuples_done, tuples_total) "
+              "WHEN blocks_total > 0 THEN format(' %s of %s blocks', blocks_done, blocks_total) ELSE '' END "
+              "FROM pg_stat_progress_create_index WHERE pid = {pid};")
+    VACUUM = ("SELECT phase || format(' %s of %s heap blocks', heap_blks_scanned, heap_blks_total) "
+              "FROM pg_stat_progress_vacuum WHERE pid = {pid};")
+    COPY = "SELECT format('%s rows', tuples_processed) FROM pg_stat_progress_copy WHERE pid = {pid};"
+    WORKERS = "SELECT pid FROM pg_stat_activity WHERE leader_pid = {pid};"
+
+    def __init__(self, database, query, watch, what, progress):
+        self.database, self.query, self.watch = database, query, watch
+        self.what, self.progress = what, progress
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.poll, daemon=True)
+
+    def poll(self):
+        pid = self.watch.pids[0]
+        start = time.monotonic()
+        try:
+            with Session(self.database) as session:
+                while not self.stopping.wait(POLL_SECONDS):
+                    lines = session.run(self.query.format(pid=pid))
+                    workers = session.run(self.WORKERS.format(pid=pid))
+                    self.watch.pids = [pid] + [int(line) for line in workers]
+                    if lines:
+                        self.progress.update(f"{self.what}: {lines[0]}, {time.monotonic() - start:.0f} s")
+        except SqlError:
+            pass               # only a display
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.stopping.set()
+        self.thread.join()
+
+
+WAL = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn;"
+
+
+def temporary_bytes(database):
+    """Bytes of temporary files written in this database so far (known once the backends that wrote them ended)."""
+    return int(database.value(f"SELECT temp_bytes FROM pg_stat_database WHERE datname = '{database.name}';"))
+
+
+def timed_statement(database, sql, settings, query, what, progress):
+    """Runs one statement in a session of its own; a dict of seconds, bytes and the session's notices."""
+    temporary_before = temporary_bytes(database)
+    with Session(database, settings) as session:
+        wal_before = int(session.run(WAL)[0])
+        with MemoryWatch(session.pid) as watch, ProgressWatch(database, query, watch, what, progress):
+            cpu_before, start = cpu_seconds(session.pid), time.monotonic()
+            session.run(sql)
+            seconds = time.monotonic() - start
+            cpu = cpu_seconds(session.pid) - cpu_before
+        wal_bytes = int(session.run(WAL)[0]) - wal_before
+        notices = session.messages()
+    return {"seconds": seconds, "cpu_seconds": cpu,
+            "peak_anonymous_bytes": watch.anonymous, "peak_private_bytes": watch.private, "wal_bytes": wal_bytes,
+            "temporary_bytes": temporary_bytes(database) - temporary_before, "notices": notices}
+
+
+def build(database, method, data, table, settings, progress):
+    """Drops the table's vector index and builds the method's; a dict of what it took."""
+    index = f"{table}_v"
+    database.run(f"DROP INDEX IF EXISTS {index}; CHECKPOINT;")
+    statement = method.create_statement(table, data, index)
+    measured = timed_statement(database, statement, settings, ProgressWatch.CREATE, f"build {method.name}", progress)
+    measured["index_bytes"] = int(database.value(f"SELECT pg_relation_size('{index}');"))
+    measured["method"], measured["statement"] = method.name, statement
+    measured["figures"] = inspected(database, method, index)
+    database.run("CHECKPOINT;")
+    return measured
+
+
+def inspected(database, method, index):
+    """What the method tells of an index, as a dict; None for a method that tells nothing."""
+    return json.loads(database.value(method.inspect.format(index=index))) if method.inspect else None
+
+
+def prewarm(database, table):
+    """Reads a table, its TOAST table and its indexes into shared buffers, where pg_prewarm is installed."""
+    query = (f"SELECT c.oid::regclass FROM pg_class t, pg_class c WHERE t.relname = '{table}' AND (c.oid IN "
+             "(t.oid, t.reltoastrelid) OR c.oid IN (SELECT indexrelid FROM pg_index "
+             "WHERE indrelid IN (t.oid, t.reltoastrelid)));")
+    available = database.value("SELECT count(*) FROM pg_extension WHERE extname = 'pg_prewarm';")
+    if available == "1":
+        for relation in database.run(query):
+            database.run(f"SELECT pg_prewarm('{relation}');")

@@ -1,0 +1,140 @@
+"""A throw-away PostgreSQL server: own data directory, unix socket only, gone when the measuring ends."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+
+SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "50",
+    "max_wal_size": "32GB",
+    "min_wal_size": "4GB",
+    "checkpoint_timeout": "1d",
+    "autovacuum": "off",
+    "jit": "off",
+    "synchronous_commit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "max_parallel_maintenance_workers": "0",
+    "work_mem": "64MB",
+    "maintenance_work_mem": "1GB",
+    "shared_buffers": "4GB",
+    "log_checkpoints": "off",
+}
+USER = "postgres"
+
+
+def cpu_seconds(pid, children=False):
+    """CPU seconds (user and system) of a process, or of its children that have ended."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        fields = file.read().rpartition(")")[2].split()
+    first = 13 if children else 11
+    return (int(fields[first]) + int(fields[first + 1])) / os.sysconf("SC_CLK_TCK")
+
+
+class ServerError(Exception):
+    """The server could not be made or started; the message says why and what to do."""
+
+
+def bin_dir(pg_config):
+    """The folder of the server's programs, from its pg_config."""
+    try:
+        answer = subprocess.run([pg_config, "--bindir"], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ServerError(f"{pg_config}: cannot run it ({error}); pass --pg-config or set PG_CONFIG") from error
+    found = answer.stdout.strip()
+    if not os.path.exists(os.path.join(found, "initdb")):
+        raise ServerError(f"{found}: no initdb there: install the server package, or pass another --pg-config")
+    return found
+
+
+class Server:
+    """Starts on entering a `with` block, is stopped and removed on leaving it."""
+
+    def __init__(self, pg_config, port=54315, folder=None, keep=False, settings=None):
+        self.programs = bin_dir(pg_config)
+        self.port = port
+        self.keep = keep
+        self.settings = {**SETTINGS, **(settings or {})}
+        self.folder = folder or tempfile.mkdtemp(prefix="spfresh-bench-", dir="/var/tmp")
+        self.made_folder = folder is None
+        self.data = os.path.join(self.folder, "data")
+        self.socket = os.path.join(self.folder, "socket")
+        self.started = False
+
+    def program(self, name):
+        return os.path.join(self.programs, name)
+
+    def as_server_user(self, command):
+        """The command, run as user postgres when this process is root (initdb refuses root)."""
+        if os.getuid() != 0:
+            return command
+        try:
+            pwd.getpwnam(USER)
+        except KeyError as missing:
+            raise ServerError("running as root needs a system user postgres to run the server as") from missing
+        return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "--"] + command
+
+    def run(self, command, what):
+        answer = subprocess.run(self.as_server_user(command), capture_output=True, text=True, cwd="/",
+                                env={"PATH": "/usr/bin:/bin", "HOME": self.folder, "LC_ALL": "C"})
+        if answer.returncode:
+            raise ServerError(f"{what} failed: {answer.stderr.strip() or answer.stdout.strip()}")
+
+    def make(self):
+        """Creates the data directory and its configuration."""
+        os.makedirs(self.socket, exist_ok=True)
+        if os.getuid() == 0:
+            for folder in (self.folder, self.socket):
+                shutil.chown(folder, USER, USER)
+        self.run([self.program("initdb"), "-D", self.data, "-U", USER, "-A", "trust", "-E", "UTF8",
+                  "--locale=C", "--no-sync"], "initdb")
+        with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as file:
+            file.write(f"port = {self.port}\nunix_socket_directories = '{self.socket}'\n")
+            for name, value in self.settings.items():
+                file.write(f"{name} = '{value}'\n")
+
+    def start(self):
+        self.make()
+        log = os.path.join(self.folder, "server.log")
+        try:
+            self.run([self.program("pg_ctl"), "-D", self.data, "-l", log, "-w", "-t", "120", "start"], "pg_ctl start")
+        except ServerError as error:
+            tail = open(log, encoding="utf-8").read()[-2000:] if os.path.exists(log) else ""
+            raise ServerError(f"{error}\n{tail}") from error
+        self.started = True
+
+    def stop(self):
+        if self.started:
+            self.started = False
+            self.run([self.program("pg_ctl"), "-D", self.data, "-m", "immediate", "-w", "stop"], "pg_ctl stop")
+        if not self.keep:
+            shutil.rmtree(self.folder if self.made_folder else self.data, ignore_errors=True)
+
+    def finished_cpu(self):
+        """CPU seconds (user and system) of all server processes that have ended so far; steps of 10 ms."""
+        with open(os.path.join(self.data, "postmaster.pid"), encoding="utf-8") as file:
+            pid = int(file.readline())
+        time.sleep(0.1)        # a process that just ended is not counted before the postmaster has seen it
+        return cpu_seconds(pid, children=True)
+
+    def log_tail(self, characters=2000):
+        """The end of the server's log, for messages about a crash."""
+        try:
+            with open(os.path.join(self.folder, "server.log"), encoding="utf-8", errors="replace") as file:
+                return file.read()[-characters:]
+        except OSError:
+            return ""
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *unused):
+        self.stop()

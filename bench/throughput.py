@@ -1,0 +1,88 @@
+"""Queries a second and latency, by pgbench with prepared statements."""
+
+import glob
+import os
+import re
+import subprocess
+import tempfile
+
+import numpy as np
+
+from client import SqlError
+from methods import OPERATORS
+from searching import plan_settings, search_statement
+
+PERCENTILES = (50, 95, 99)
+TEXT_SCRIPTS = 100               # pgbench takes 128 scripts
+TEXT_BYTES = 1_200_000           # of query text on its command line, which the kernel limits
+
+
+def table_scripts(table, data, k, folder):
+    """One script: a random query number, its vector looked up inside the statement."""
+    path = os.path.join(folder, "search.sql")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"\\set q random(0, {len(data.queries) - 1})\n")
+        file.write(search_statement(table, data.metric, k, ":q") + ";\n")
+    return ["-f", path]
+
+
+def text_scripts(table, data, k, folder):
+    """Up to 100 scripts chosen at random, each with its query vector as a text parameter."""
+    kind = np.float16 if data.column_type == "halfvec" else np.float32
+    arguments, used = [], 0
+    for number, query in enumerate(data.queries[:TEXT_SCRIPTS]):
+        text = "[" + ",".join(f"{value:.9g}" if kind is np.float32 else str(value)
+                              for value in query.astype(kind)) + "]"
+        used += len(text)
+        if used > TEXT_BYTES:
+            break
+        path = os.path.join(folder, f"search{number}.sql")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"SELECT id FROM {table} ORDER BY v {OPERATORS[data.metric]} :v{number} LIMIT {k};\n")
+        arguments += ["-f", path, "-D", f"v{number}={text}"]
+    return arguments
+
+
+FORMS = {"table": table_scripts, "text": text_scripts}
+
+
+def run_pgbench(database, arguments, folder, settings=None):
+    """Runs pgbench with a log; (transactions a second, latencies in microseconds, server CPU seconds)."""
+    prefix = os.path.join(folder, "log")
+    command = database.arguments("pgbench") + ["-n", "-M", "prepared", "--log", f"--log-prefix={prefix}"]
+    cpu_before = database.server.finished_cpu()
+    answer = subprocess.run(command + arguments + [database.name], capture_output=True, text=True,
+                            env=database.environment(settings))
+    cpu = database.server.finished_cpu() - cpu_before
+    rate = re.search(r"^tps = ([0-9.]+)", answer.stdout, re.MULTILINE)
+    if answer.returncode or not rate or "ERROR" in answer.stderr:
+        raise SqlError(f"pgbench failed: {answer.stderr.strip()[-2000:]}\n{database.server.log_tail()}")
+    parts = []
+    for path in glob.glob(prefix + ".*"):
+        values = np.fromfile(path, dtype=np.int64, sep=" ")
+        parts.append(values.reshape(-1, 6)[:, 2])
+        os.remove(path)
+    return float(rate.group(1)), np.concatenate(parts), cpu
+
+
+def latencies(microseconds):
+    """Percentiles and mean of latencies, in milliseconds."""
+    found = {f"p{percent}_ms": float(np.percentile(microseconds, percent)) / 1000 for percent in PERCENTILES}
+    found["mean_ms"] = float(microseconds.mean()) / 1000
+    return found
+
+
+BLOCKS_READ = "SELECT blks_read FROM pg_stat_database WHERE datname = current_database();"
+
+
+def search_rate(database, table, data, k, settings, clients, seconds, form="table", seed=1):
+    """Queries a second at the given settings; a dict with latencies and blocks that were not in shared buffers."""
+    settings, _ = plan_settings(database, table, data.metric, k, settings)
+    before = int(database.value(BLOCKS_READ))
+    with tempfile.TemporaryDirectory(prefix="spfresh-pgbench-") as folder:
+        arguments = FORMS[form](table, data, k, folder)
+        arguments += ["-c", str(clients), "-j", str(clients), "-T", str(seconds), f"--random-seed={seed}"]
+        rate, microseconds, cpu = run_pgbench(database, arguments, folder, settings)
+    return {"qps": rate, "clients": clients, "seconds": seconds, "form": form, "queries": len(microseconds),
+            "cpu_ms": 1000 * cpu / len(microseconds),
+            **latencies(microseconds), "blocks_read": int(database.value(BLOCKS_READ)) - before}

@@ -1,0 +1,97 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  Every difference between PostgreSQL 15, 16, 17 and 18, and nowhere else.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SPF_COMPAT_H
+#define SPF_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/amapi.h"
+#include "access/genam.h"
+#include "access/reloptions.h"
+#include "access/tableam.h"
+#include "commands/vacuum.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/autovacuum.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplesort.h"
+
+#if PG_VERSION_NUM < 150000
+#error "spfresh needs PostgreSQL 15 or later"
+#endif
+
+/* vacuum_delay_point() got a parameter in 18 */
+#if PG_VERSION_NUM >= 180000
+#define spf_vacuum_delay_point()	vacuum_delay_point(false)
+#else
+#define spf_vacuum_delay_point()	vacuum_delay_point()
+#endif
+
+#if PG_VERSION_NUM >= 170000
+#define spf_in_autovacuum()		AmAutoVacuumWorkerProcess()
+#else
+#define spf_in_autovacuum()		IsAutoVacuumWorkerProcess()
+#endif
+
+/* ExecutorRun lost execute_once in 18 */
+#if PG_VERSION_NUM >= 180000
+#define SPF_EXECUTOR_RUN_ARGS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define SPF_EXECUTOR_RUN_PASS	queryDesc, direction, count
+#else
+#define SPF_EXECUTOR_RUN_ARGS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
+#define SPF_EXECUTOR_RUN_PASS	queryDesc, direction, count, execute_once
+#endif
+
+/*
+ * Extend a relation by one page; returns it pinned and exclusively locked.
+ * 16 does the locking of the extension itself.
+ */
+static inline Buffer
+spf_extend_buffer(Relation rel)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExtendBufferedRel(BMR_REL(rel), MAIN_FORKNUM, NULL, EB_LOCK_FIRST);
+#else
+	Buffer		buf;
+	bool		needlock = !RELATION_IS_LOCAL(rel);
+
+	if (needlock)
+		LockRelationForExtension(rel, ExclusiveLock);
+	buf = ReadBuffer(rel, P_NEW);
+	LockBuffer(buf, BUFFER_LOCK_EXCLUSIVE);
+	if (needlock)
+		UnlockRelationForExtension(rel, ExclusiveLock);
+	return buf;
+#endif
+}
+
+/* A path that must not be chosen: told so since 18, priced out before. */
+#if PG_VERSION_NUM >= 180000
+#define spf_disable_path(path)	((path)->disabled_nodes = 2)
+#else
+#define spf_disable_path(path)	((void) (path))
+#endif
+
+/* The instrumentation counter of index searches is there since 18. */
+static inline void
+spf_count_search(IndexScanDesc scan)
+{
+	pgstat_count_index_scan(scan->indexRelation);
+#if PG_VERSION_NUM >= 180000
+	if (scan->instrument)
+		scan->instrument->nsearches++;
+#endif
+}
+
+#endif							/* SPF_COMPAT_H */

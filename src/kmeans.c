@@ -1,0 +1,649 @@
+/*-------------------------------------------------------------------------
+ *
+ * kmeans.c
+ *	  Balanced k-means of a handful of points.
+ *
+ * Two users with different needs.  A posting that splits wants two halves of
+ * some hundred points, at once, for it happens within an insert: each round
+ * cuts at the sign of the difference of the two distances, or where the limits
+ * say.  Training wants a group of some thousand points in some hundred clusters:
+ * Lloyd rounds in which a cluster that has become too large or too small
+ * gets a price, added to its distances, that makes its neighbours take or
+ * give the points at its border (this is the dual of the transport problem that
+ * a balanced assignment is, so it costs the least in distance); what the
+ * prices leave outside of the limits is moved by force at the end.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "kmeans.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+
+/* Rows are taken in tiles of so many bytes: they stay in the first-level cache. */
+#define TILE_BYTES		16384
+
+/* Interrupts are looked at once in so many points (a power of two). */
+#define BREATH			16
+
+/* Prices start to act this far into the room between 1 and the limit. */
+#define PRICE_ZONE		0.5
+
+/* Change of a price in a round: this share of the mean distance, per unit of log size. */
+#define PRICE_STEP		0.05f
+
+/* What a price loses in a round in which it is not called for. */
+#define PRICE_DECAY		0.75f
+
+/* A point that might go to another cluster, and what this would cost. */
+typedef struct Move
+{
+	float		cost;
+	int32_t		point;
+	int32_t		to;
+} Move;
+
+typedef struct Work
+{
+	const SpfKmeansHost *host;
+	const float *points;
+	int			n;
+	int			padded;
+	int			k;
+	int			lo;				/* no cluster smaller than this ... */
+	int			hi;				/* ... nor larger than this */
+	uint64_t	random;
+	float	   *centroids;
+	int32_t    *assign;
+	int			lanes;			/* k, rounded up to 8 */
+	float	   *dist;			/* [SPF_MANY x lanes] */
+	float	   *price;			/* [lanes] */
+	int32_t    *size;			/* [lanes] */
+	Move	   *moves;			/* [n] */
+} Work;
+
+static inline const float *
+point(const Work *work, int i)
+{
+	return work->points + (size_t) i * work->padded;
+}
+
+static inline float *
+centroid(const Work *work, int j)
+{
+	return work->centroids + (size_t) j * work->padded;
+}
+
+static inline void
+breathe(const Work *work, int i)
+{
+	if ((i & (BREATH - 1)) == 0)
+		work->host->interrupt();
+}
+
+/* A number in [0, 1). */
+static double
+chance(Work *work)
+{
+	return (double) (spf_kmeans_random(&work->random) >> 11) * 0x1p-53;
+}
+
+void
+spf_l2sq_many(const float *const *x, int nx, const float *rows, int nrows,
+			  int n, float *out, size_t stride)
+{
+	int			tile = (int) (TILE_BYTES / ((size_t) n * sizeof(float))) & ~3;
+
+	if (tile < 4)
+		tile = 4;
+	for (int j = 0; j < nrows; j += tile)
+		for (int i = 0; i < nx; i++)
+			spf_kernels->l2sq_rows(x[i], rows + (size_t) j * n,
+								   nrows - j < tile ? nrows - j : tile, n,
+								   out + i * stride + j);
+}
+
+/* ---- moves, cheapest first ---- */
+
+static inline bool
+move_before(const Move *a, const Move *b)
+{
+	/* the point decides among equals: the answer must not depend on the order */
+	return a->cost < b->cost || (a->cost == b->cost && a->point < b->point);
+}
+
+/* Bring the `want` cheapest of n moves to the front, in no particular order. */
+static void
+select_moves(Move *moves, int n, int want)
+{
+	int			left = 0,
+				right = n - 1;
+
+	while (left < right)
+	{
+		Move		pivot = moves[left + (right - left) / 2];
+		int			i = left,
+					j = right;
+
+		while (i <= j)
+		{
+			while (move_before(&moves[i], &pivot))
+				i++;
+			while (move_before(&pivot, &moves[j]))
+				j--;
+			if (i <= j)
+			{
+				Move		swap = moves[i];
+
+				moves[i++] = moves[j];
+				moves[j--] = swap;
+			}
+		}
+		if (want - 1 <= j)
+			right = j;
+		else if (want - 1 >= i)
+			left = i;
+		else
+			break;
+	}
+}
+
+/* Sort n moves, cheapest first: Shell's way, for they are few. */
+static void
+sort_moves(Move *moves, int n)
+{
+	int			gap = 1;
+
+	while (gap < n / 3)
+		gap = gap * 3 + 1;
+	for (; gap > 0; gap /= 3)
+		for (int i = gap; i < n; i++)
+		{
+			Move		move = moves[i];
+			int			j = i;
+
+			for (; j >= gap && move_before(&move, &moves[j - gap]); j -= gap)
+				moves[j] = moves[j - gap];
+			moves[j] = move;
+		}
+}
+
+/* ---- seeds ---- */
+
+static bool
+all_equal(const Work *work)
+{
+	for (int i = 1; i < work->n; i++)
+	{
+		breathe(work, i);
+		if (spf_kernels->l2sq(point(work, 0), point(work, i), work->padded) > 0)
+			return false;
+	}
+	return true;
+}
+
+/* Draw a point with a probability in proportion to its weight[]. */
+static int
+draw(Work *work, const float *weight)
+{
+	double		sum = 0,
+				at;
+
+	for (int i = 0; i < work->n; i++)
+		sum += weight[i];
+	at = chance(work) * sum;
+	for (int i = 0; i < work->n; i++)
+	{
+		at -= weight[i];
+		if (at < 0 && weight[i] > 0)
+			return i;
+	}
+	/* nothing is left that differs from the seeds, or nothing finite */
+	return (int) (spf_kmeans_random(&work->random) % (uint64_t) work->n);
+}
+
+/* k-means++: each seed is drawn by the square of its distance from those before. */
+static void
+seed(Work *work)
+{
+	size_t		row = (size_t) work->padded * sizeof(float);
+	int			n = work->n;
+	float	   *nearest = work->host->alloc(2 * (size_t) n * sizeof(float));
+	float	   *dist = nearest + n;
+	int			chosen = (int) (spf_kmeans_random(&work->random) % (uint64_t) n);
+
+	for (int i = 0; i < n; i++)
+		nearest[i] = INFINITY;
+	for (int j = 0;; j++)
+	{
+		memcpy(centroid(work, j), point(work, chosen), row);
+		if (j + 1 == work->k)
+			break;
+		for (int i = 0; i < n; i += BREATH)
+		{
+			work->host->interrupt();
+			spf_kernels->l2sq_rows(centroid(work, j), point(work, i),
+								   n - i < BREATH ? n - i : BREATH, work->padded, dist + i);
+		}
+		for (int i = 0; i < n; i++)
+			nearest[i] = dist[i] < nearest[i] ? dist[i] : nearest[i];
+		chosen = draw(work, nearest);
+	}
+	work->host->release(nearest);
+}
+
+/* ---- rounds ---- */
+
+/* Where the smallest of d[n] is; n is a multiple of 8, and the first wins a tie. */
+static int
+smallest(const float *d, int n)
+{
+	float		lane[8];
+	float		least;
+
+	memcpy(lane, d, sizeof(lane));
+	for (int j = 8; j < n; j += 8)
+		for (int l = 0; l < 8; l++)
+			lane[l] = d[j + l] < lane[l] ? d[j + l] : lane[l];
+	least = lane[0];
+	for (int l = 1; l < 8; l++)
+		least = lane[l] < least ? lane[l] : least;
+	for (int j = 0; j < n; j++)
+		if (d[j] == least)
+			return j;
+	return 0;					/* none is a number */
+}
+
+/* Put point i into cluster j. */
+static inline bool
+put(Work *work, int i, int j)
+{
+	int			was = work->assign[i];
+
+	if (was == j)
+		return false;
+	if (was >= 0)
+		work->size[was]--;
+	work->size[j]++;
+	work->assign[i] = j;
+	return true;
+}
+
+/*
+ * Every point to the cluster that is nearest, prices included.  Returns how
+ * many moved; *cost is the mean squared distance.
+ */
+static int
+assign_nearest(Work *work, float *cost)
+{
+	int			lanes = work->lanes;
+	int			moved = 0;
+	double		sum = 0;
+
+	for (int i = 0; i < work->n; i += SPF_MANY)
+	{
+		int			many = work->n - i < SPF_MANY ? work->n - i : SPF_MANY;
+		const float *x[SPF_MANY];
+
+		breathe(work, i);
+		for (int m = 0; m < many; m++)
+			x[m] = point(work, i + m);
+		spf_l2sq_many(x, many, work->centroids, work->k, work->padded, work->dist, lanes);
+		for (int m = 0; m < many; m++)
+		{
+			float	   *dist = work->dist + (size_t) m * lanes;
+			int			j;
+
+			for (j = work->k; j < lanes; j++)
+				dist[j] = INFINITY;
+			for (j = 0; j < lanes; j += 8)
+				for (int l = 0; l < 8; l++)
+					dist[j + l] += work->price[j + l];
+			j = smallest(dist, lanes);
+			sum += dist[j] - work->price[j];
+			moved += put(work, i + m, j);
+		}
+	}
+	*cost = (float) (sum / work->n);
+	return moved;
+}
+
+/*
+ * The same for two clusters, exactly within the limits: by the difference of
+ * the two distances, cut at zero or as near to it as the limits allow.
+ */
+static int
+assign_halves(Work *work)
+{
+	int			least = work->lo > work->n - work->hi ? work->lo : work->n - work->hi;
+	int			first = 0,
+				moved = 0;
+
+	for (int i = 0; i < work->n; i++)
+	{
+		Move	   *move = &work->moves[i];
+
+		breathe(work, i);
+		spf_kernels->l2sq_rows(point(work, i), work->centroids, 2, work->padded, work->dist);
+		move->cost = work->dist[0] - work->dist[1];
+		move->point = i;
+		if (!(move->cost == move->cost))
+			move->cost = 0;		/* infinity less infinity has no order */
+		move->to = move->cost >= 0;
+		first += !move->to;
+	}
+	if (first < least || first > work->n - least)
+	{
+		first = first < least ? least : work->n - least;
+		select_moves(work->moves, work->n, first);
+		for (int i = 0; i < work->n; i++)
+			work->moves[i].to = i >= first;
+	}
+	for (int i = 0; i < work->n; i++)
+		moved += put(work, work->moves[i].point, work->moves[i].to);
+	return moved;
+}
+
+/* Clusters that are near their limits get dearer or cheaper. */
+static void
+adapt_prices(Work *work, float cost)
+{
+	float		mean = (float) work->n / work->k;
+	float		above = mean + (float) PRICE_ZONE * (work->hi - mean);
+	float		below = mean - (float) PRICE_ZONE * (mean - work->lo);
+
+	for (int j = 0; j < work->k; j++)
+	{
+		float		size = work->size[j] > 0 ? (float) work->size[j] : 0.5f;
+
+		if (size > above)
+			work->price[j] += PRICE_STEP * cost * logf(size / above);
+		else if (size < below)
+			work->price[j] += PRICE_STEP * cost * logf(size / below);
+		else
+			work->price[j] *= PRICE_DECAY;
+	}
+}
+
+static int
+largest_cluster(const Work *work)
+{
+	int			largest = 0;
+
+	for (int j = 1; j < work->k; j++)
+		if (work->size[j] > work->size[largest])
+			largest = j;
+	return largest;
+}
+
+/* An empty cluster starts anew from some point of the largest. */
+static void
+reseed(Work *work, int j)
+{
+	int			from = largest_cluster(work);
+	uint64_t	nth = spf_kmeans_random(&work->random) % (uint64_t) work->size[from];
+
+	for (int i = 0; i < work->n; i++)
+		if (work->assign[i] == from && nth-- == 0)
+		{
+			memcpy(centroid(work, j), point(work, i), (size_t) work->padded * sizeof(float));
+			return;
+		}
+}
+
+/* Each centroid becomes the mean of its points; true where one had none. */
+static bool
+take_means(Work *work)
+{
+	int			padded = work->padded;
+	bool		empty = false;
+
+	memset(work->centroids, 0, (size_t) work->k * padded * sizeof(float));
+	for (int i = 0; i < work->n; i++)
+	{
+		const float *from = point(work, i);
+		float	   *to = centroid(work, work->assign[i]);
+
+		breathe(work, i);
+		for (int d = 0; d < padded; d += SPF_PAD)
+			for (int l = 0; l < SPF_PAD; l++)
+				to[d + l] += from[d + l];
+	}
+	for (int j = 0; j < work->k; j++)
+	{
+		float	   *c = centroid(work, j);
+		float		share = 1.0f / (work->size[j] > 0 ? work->size[j] : 1);
+
+		breathe(work, j);
+		for (int d = 0; d < padded; d++)
+			c[d] *= share;
+		if (work->size[j] == 0)
+		{
+			reseed(work, j);
+			empty = true;
+		}
+	}
+	return empty;
+}
+
+/* ---- limits, by force ---- */
+
+/*
+ * Moves out of cluster c, each to the nearest other one that has room, for all
+ * its points.  Returns how many.
+ */
+static int
+moves_out(Work *work, int c)
+{
+	int			count = 0;
+
+	for (int i = 0; i < work->n; i++)
+	{
+		Move	   *move = &work->moves[count];
+
+		breathe(work, i);
+		if (work->assign[i] != c)
+			continue;
+		spf_kernels->l2sq_rows(point(work, i), work->centroids, work->k, work->padded,
+							   work->dist);
+		move->to = -1;
+		for (int j = 0; j < work->k; j++)
+			if (j != c && work->size[j] < work->hi &&
+				(move->to < 0 || work->dist[j] < work->dist[move->to]))
+				move->to = j;
+		if (move->to < 0)
+			break;
+		move->cost = work->dist[move->to] - work->dist[c];
+		move->point = i;
+		count++;
+	}
+	return count;
+}
+
+/* Moves into cluster c, from all the clusters that can spare a point. */
+static int
+moves_in(Work *work, int c)
+{
+	int			count = 0;
+
+	for (int i = 0; i < work->n; i++)
+	{
+		Move	   *move = &work->moves[count];
+		int			own = work->assign[i];
+
+		breathe(work, i);
+		if (own == c || work->size[own] <= work->lo)
+			continue;
+		move->cost = spf_kernels->l2sq(point(work, i), centroid(work, c), work->padded) -
+			spf_kernels->l2sq(point(work, i), centroid(work, own), work->padded);
+		move->point = i;
+		move->to = c;
+		count++;
+	}
+	return count;
+}
+
+/*
+ * Make the `want` cheapest of the moves, as long as they break no limit.  (Some will
+ * not be made when a cluster has filled up or emptied meanwhile; the
+ * caller comes again.)
+ */
+static void
+make_moves(Work *work, int count, int want)
+{
+	if (want < count)
+		select_moves(work->moves, count, want);
+	else
+		want = count;
+	sort_moves(work->moves, want);
+	for (int i = 0; i < want; i++)
+	{
+		const Move *move = &work->moves[i];
+
+		if (work->size[move->to] < work->hi &&
+			work->size[work->assign[move->point]] > work->lo)
+			put(work, move->point, move->to);
+	}
+}
+
+/*
+ * Every cluster within the limits.  This ends: the limits are such that while a
+ * cluster is above (below), another has room (to spare), and the cheapest
+ * move is always made.  Returns whether anything had to move.
+ */
+static bool
+enforce_limits(Work *work)
+{
+	bool		moved = false;
+
+	for (int j = 0; j < work->k; j++)
+		while (work->size[j] > work->hi)
+		{
+			int			count = moves_out(work, j);
+
+			make_moves(work, count, work->size[j] - work->hi);
+			moved = true;
+		}
+	for (int j = 0; j < work->k; j++)
+		while (work->size[j] < work->lo)
+		{
+			int			count = moves_in(work, j);
+
+			make_moves(work, count, work->lo - work->size[j]);
+			moved = true;
+		}
+	return moved;
+}
+
+/* ---- the whole ---- */
+
+static void
+set_limits(Work *work, const SpfKmeansOptions *options)
+{
+	double		mean = (double) work->n / work->k;
+	double		lo = floor(mean * options->min_share);
+	double		hi = ceil(mean * options->max_share);
+
+	work->lo = lo > 1 ? (int) lo : 1;
+	if (work->lo > work->n / work->k)
+		work->lo = work->n / work->k;
+	work->hi = hi < work->n ? (int) hi : work->n;
+	if (work->hi < (work->n + work->k - 1) / work->k)
+		work->hi = (work->n + work->k - 1) / work->k;
+}
+
+static void
+run_rounds(Work *work, int rounds)
+{
+	bool		again = true;
+
+	for (int round = 0; round < rounds && again; round++)
+	{
+		float		cost;
+
+		if (work->k == 2)
+			again = assign_halves(work) > 0;
+		else
+		{
+			again = assign_nearest(work, &cost) > 0;
+			adapt_prices(work, cost);
+		}
+		if (take_means(work))
+			again = true;
+	}
+	if (enforce_limits(work))
+		(void) take_means(work);
+}
+
+/* As many clusters as points, or more: each point is one, the others repeat the last. */
+static int
+trivial(const float *points, int n, int padded, int k, float *centroids, int32_t *assign)
+{
+	for (int j = 0; j < k; j++)
+		memcpy(centroids + (size_t) j * padded,
+			   points + (size_t) (j < n ? j : n - 1) * padded,
+			   (size_t) padded * sizeof(float));
+	for (int i = 0; i < n; i++)
+		assign[i] = i;
+	return n;
+}
+
+/* All points equal, or one cluster wanted: all centroids are the mean. */
+static int
+one_cluster(Work *work)
+{
+	int			k = work->k;
+
+	memset(work->assign, 0, (size_t) work->n * sizeof(int32_t));
+	work->k = 1;
+	work->size[0] = work->n;
+	(void) take_means(work);
+	work->k = k;
+	for (int j = 1; j < k; j++)
+		memcpy(centroid(work, j), centroid(work, 0), (size_t) work->padded * sizeof(float));
+	return 1;
+}
+
+int
+spf_kmeans(const float *points, int n, int padded, int k,
+		   const SpfKmeansOptions *options, const SpfKmeansHost *host,
+		   float *centroids, int32_t *assign)
+{
+	size_t		lanes = ((size_t) k + 7) & ~(size_t) 7;
+	char	   *memory;
+	int			clusters = k;
+	Work		work = {
+		.host = host, .points = points, .n = n, .padded = padded, .k = k,
+		.random = options->seed, .centroids = centroids, .assign = assign,
+	};
+
+	if (n < 1 || k < 1)
+		return 0;
+	memory = host->alloc((size_t) n * sizeof(Move) +
+						 lanes * ((SPF_MANY + 1) * sizeof(float) + sizeof(int32_t)));
+	work.lanes = (int) lanes;
+	work.moves = (Move *) memory;
+	work.dist = (float *) (work.moves + n);
+	work.price = work.dist + SPF_MANY * lanes;
+	work.size = (int32_t *) (work.price + lanes);
+	memset(work.price, 0, lanes * sizeof(float));
+	memset(work.size, 0, lanes * sizeof(int32_t));
+
+	if (k == 1 || all_equal(&work))
+		clusters = one_cluster(&work);
+	else if (n <= k)
+		clusters = trivial(points, n, padded, k, centroids, assign);
+	else
+	{
+		set_limits(&work, options);
+		if (!options->warm)
+			seed(&work);
+		for (int i = 0; i < n; i++)
+			assign[i] = -1;
+		run_rounds(&work, options->rounds > 1 ? options->rounds : 1);
+	}
+	host->release(memory);
+	return clusters;
+}

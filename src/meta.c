@@ -1,0 +1,140 @@
+/*-------------------------------------------------------------------------
+ *
+ * meta.c
+ *	  The meta page: what the index is, where its root is, what it counted.
+ *
+ * Locks: the meta page is the last buffer anyone locks (after records and
+ * postings), and no other is locked while it is held only to be read.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/xloginsert.h"
+#include "storage/smgr.h"
+
+#include "meta.h"
+
+#define SpfPageMeta(page)	((SpfMeta *) PageGetContents(page))
+
+static void
+check_meta(Relation rel, Page page)
+{
+	const SpfMeta *meta = SpfPageMeta(page);
+
+	if (PageIsNew(page) ||
+		((PageHeader) page)->pd_special != BLCKSZ - MAXALIGN(sizeof(SpfPageOpaqueData)) ||
+		SpfPageOpaque(page)->kind != SPF_PAGE_META ||
+		meta->magic != SPF_META_MAGIC)
+		spf_page_corrupted(rel, SPF_META_BLOCK, "The meta page is not one of spfresh.");
+
+	if (meta->version != SPF_FORMAT_VERSION)
+		ereport(ERROR,
+				(errcode(ERRCODE_INDEX_CORRUPTED),
+				 errmsg("index \"%s\" has format version %u, but this spfresh reads version %u",
+						RelationGetRelationName(rel), meta->version, SPF_FORMAT_VERSION),
+				 errhint("Please REINDEX it.")));
+
+	if (meta->dim > SPF_MAX_DIM ||
+		(meta->dim > 0 &&
+		 (meta->padded != spf_padded(meta->dim) ||
+		  meta->bits < 1 || meta->bits > SPF_MAX_BITS ||
+		  (meta->lanes != 32 && meta->lanes != 16 && meta->lanes != 8 && meta->lanes != 4) ||
+		  meta->replicas < 1 || meta->replicas > 8 ||
+		  meta->split_limit < 2 || meta->root_level >= SPF_MAX_LEVELS)))
+		spf_page_corrupted(rel, SPF_META_BLOCK, "The meta page's values are out of range.");
+}
+
+void
+spf_meta_read(Relation rel, SpfMeta *meta)
+{
+	Buffer		buf = ReadBuffer(rel, SPF_META_BLOCK);
+
+	LockBuffer(buf, BUFFER_LOCK_SHARE);
+	check_meta(rel, BufferGetPage(buf));
+	*meta = *SpfPageMeta(BufferGetPage(buf));
+	UnlockReleaseBuffer(buf);
+}
+
+void
+spf_meta_init(SpfMeta *meta, const SpfIndex *index)
+{
+	memset(meta, 0, sizeof(SpfMeta));
+	meta->magic = SPF_META_MAGIC;
+	meta->version = SPF_FORMAT_VERSION;
+	meta->metric = index->type->metric;
+	meta->root = SPF_NO_PAGE;
+	meta->origin = SPF_NO_RECORD;
+}
+
+static void
+fill_meta_page(Page page, const SpfMeta *meta)
+{
+	spf_page_init(page, SPF_PAGE_META);
+	*SpfPageMeta(page) = *meta;
+	((PageHeader) page)->pd_lower = MAXALIGN(SizeOfPageHeaderData) + sizeof(SpfMeta);
+}
+
+void
+spf_meta_create(Relation rel, ForkNumber fork, const SpfMeta *meta)
+{
+	Buffer		buf;
+
+	/* Nobody else can see the relation yet: no extension lock. */
+	buf = ReadBufferExtended(rel, fork, P_NEW, RBM_NORMAL, NULL);
+	Assert(BufferGetBlockNumber(buf) == SPF_META_BLOCK);
+	LockBuffer(buf, BUFFER_LOCK_EXCLUSIVE);
+	START_CRIT_SECTION();
+	fill_meta_page(BufferGetPage(buf), meta);
+	MarkBufferDirty(buf);
+
+	/* The init fork is always logged: it is what a crash restores. */
+	if (fork == INIT_FORKNUM)
+		log_newpage_buffer(buf, true);
+	END_CRIT_SECTION();
+	UnlockReleaseBuffer(buf);
+}
+
+Buffer
+spf_meta_lock(Relation rel)
+{
+	Buffer		buf = ReadBuffer(rel, SPF_META_BLOCK);
+
+	LockBuffer(buf, BUFFER_LOCK_EXCLUSIVE);
+	check_meta(rel, BufferGetPage(buf));
+	return buf;
+}
+
+SpfMeta *
+spf_meta_edit(SpfWrite *write, Buffer buf)
+{
+	return SpfPageMeta(spf_write_page(write, buf, false));
+}
+
+void
+spf_meta_count(SpfIndex *index, int level, int postings, int splits, int swept)
+{
+	Buffer		buf = spf_meta_lock(index->rel);
+	SpfWrite	write;
+	SpfMeta    *meta;
+
+	spf_write_begin(&write, index->rel, index->building);
+	meta = spf_meta_edit(&write, buf);
+	meta->counters.postings[level] += postings;
+	meta->counters.splits += splits;
+	meta->counters.swept += swept;
+	spf_write_finish(&write);
+	UnlockReleaseBuffer(buf);
+}
+
+void
+spf_meta_set_calibration(SpfIndex *index, const SpfCalibration *calibration)
+{
+	Buffer		buf = spf_meta_lock(index->rel);
+	SpfWrite	write;
+
+	spf_write_begin(&write, index->rel, index->building);
+	spf_meta_edit(&write, buf)->calibration = *calibration;
+	spf_write_finish(&write);
+	UnlockReleaseBuffer(buf);
+}

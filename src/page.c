@@ -1,0 +1,227 @@
+/*-------------------------------------------------------------------------
+ *
+ * page.c
+ *	  What all pages of an index have in common, and how they are changed.
+ *
+ * See page.h.  Locks: functions that read return with the page locked as
+ * asked; nothing here waits for a second lock while holding one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/htup_details.h"
+#include "storage/indexfsm.h"
+#include "storage/freespace.h"
+#include "utils/memutils.h"
+
+#include "page.h"
+
+void
+spf_page_corrupted(Relation index, BlockNumber block, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INDEX_CORRUPTED),
+			 errmsg("index \"%s\" contains a corrupted page at block %u",
+					RelationGetRelationName(index), block),
+			 errdetail("%s", what),
+			 errhint("Please REINDEX it.")));
+}
+
+bool
+spf_page_check(Relation index, Buffer buf)
+{
+	Page		page = BufferGetPage(buf);
+	PageHeader	header = (PageHeader) page;
+
+	if (PageIsNew(page))
+		return false;
+	if (header->pd_special != BLCKSZ - MAXALIGN(sizeof(SpfPageOpaqueData)) ||
+		header->pd_lower < SizeOfPageHeaderData ||
+		header->pd_lower > header->pd_upper ||
+		header->pd_upper > header->pd_special ||
+		SpfPageOpaque(page)->magic != SPF_PAGE_MAGIC ||
+		SpfPageOpaque(page)->kind < SPF_PAGE_META ||
+		SpfPageOpaque(page)->kind > SPF_PAGE_FREE)
+		spf_page_corrupted(index, BufferGetBlockNumber(buf), "The page is not one of spfresh.");
+	return true;
+}
+
+Buffer
+spf_page_read_strategy(Relation index, BlockNumber block, int lockmode,
+					   BufferAccessStrategy strategy)
+{
+	Buffer		buf;
+
+	/*
+	 * A pointer to beyond the end is as stale as any.  The size is looked up
+	 * only when the cached one does not cover the block already.
+	 */
+	if (!BlockNumberIsValid(block) ||
+		(block >= RelationGetSmgr(index)->smgr_cached_nblocks[MAIN_FORKNUM] &&
+		 block >= RelationGetNumberOfBlocks(index)))
+		return InvalidBuffer;
+
+	buf = ReadBufferExtended(index, MAIN_FORKNUM, block, RBM_NORMAL, strategy);
+	LockBuffer(buf, lockmode);
+	if (!spf_page_check(index, buf))
+	{
+		UnlockReleaseBuffer(buf);
+		return InvalidBuffer;
+	}
+	return buf;
+}
+
+Buffer
+spf_page_read(Relation index, BlockNumber block, int lockmode)
+{
+	return spf_page_read_strategy(index, block, lockmode, NULL);
+}
+
+Buffer
+spf_page_follow(Relation index, SpfPageRef ref, uint16 kind, int lockmode)
+{
+	Buffer		buf = spf_page_read(index, ref.block, lockmode);
+	SpfPageOpaqueData *opaque;
+
+	if (!BufferIsValid(buf))
+		return InvalidBuffer;
+	opaque = SpfPageOpaque(BufferGetPage(buf));
+	if (opaque->kind != kind || opaque->generation != ref.generation)
+	{
+		UnlockReleaseBuffer(buf);
+		return InvalidBuffer;
+	}
+	return buf;
+}
+
+void
+spf_write_begin(SpfWrite *write, Relation index, bool building)
+{
+	write->index = index;
+	write->nbuffers = 0;
+	write->state = building ? NULL : GenericXLogStart(index);
+}
+
+Page
+spf_write_page(SpfWrite *write, Buffer buf, bool fresh)
+{
+	if (write->state != NULL)
+		return GenericXLogRegisterBuffer(write->state, buf,
+										 fresh ? GENERIC_XLOG_FULL_IMAGE : 0);
+	if (write->nbuffers >= MAX_GENERIC_XLOG_PAGES)
+		elog(ERROR, "too many pages in one change");
+	write->buffers[write->nbuffers++] = buf;
+	return BufferGetPage(buf);
+}
+
+void
+spf_write_finish(SpfWrite *write)
+{
+	if (write->state != NULL)
+		GenericXLogFinish(write->state);
+	else
+	{
+		for (int i = 0; i < write->nbuffers; i++)
+			MarkBufferDirty(write->buffers[i]);
+	}
+}
+
+void
+spf_write_abort(SpfWrite *write)
+{
+	if (write->state != NULL)
+		GenericXLogAbort(write->state);
+}
+
+uint32
+spf_page_next_generation(Page page)
+{
+	SpfPageOpaqueData *opaque = SpfPageOpaque(page);
+
+	opaque->generation++;
+	/* neither a generation nor a version (its low half) is ever zero */
+	if ((uint16) opaque->generation == 0)
+		opaque->generation++;
+	return opaque->generation;
+}
+
+uint32
+spf_page_init(Page page, uint16 kind)
+{
+	uint32		generation = 0;
+	SpfPageOpaqueData *opaque;
+
+	if (!PageIsNew(page))
+		generation = SpfPageOpaque(page)->generation;
+	PageInit(page, BLCKSZ, sizeof(SpfPageOpaqueData));
+	opaque = SpfPageOpaque(page);
+	opaque->generation = generation;
+	opaque->kind = kind;
+	opaque->magic = SPF_PAGE_MAGIC;
+	return spf_page_next_generation(page);
+}
+
+void
+spf_page_make_free(Page page)
+{
+	SpfFreePageData *content;
+
+	spf_page_init(page, SPF_PAGE_FREE);
+	content = (SpfFreePageData *) PageGetContents(page);
+	content->retired = ReadNextFullTransactionId();
+	((PageHeader) page)->pd_lower = MAXALIGN(SizeOfPageHeaderData) + sizeof(SpfFreePageData);
+}
+
+bool
+spf_page_reusable(Page page)
+{
+	if (PageIsNew(page))
+		return true;
+	if (SpfPageOpaque(page)->kind != SPF_PAGE_FREE)
+		return false;
+	return GlobalVisCheckRemovableFullXid(NULL,
+										  ((SpfFreePageData *) PageGetContents(page))->retired);
+}
+
+void
+spf_page_free(Relation index, Buffer buf)
+{
+	SpfWrite	write;
+
+	spf_write_begin(&write, index, false);
+	spf_page_make_free(spf_write_page(&write, buf, false));
+	spf_write_finish(&write);
+}
+
+Buffer
+spf_page_alloc(Relation index, bool building)
+{
+	while (!building)
+	{
+		/* Only wholly free pages: partly filled record pages are in the map, too. */
+		BlockNumber block = GetPageWithFreeSpace(index, MaxHeapTupleSize);
+		Buffer		buf;
+
+		if (block == InvalidBlockNumber)
+			break;
+		RecordPageWithFreeSpace(index, block, 0);
+		if (block >= RelationGetNumberOfBlocks(index))
+			continue;
+		buf = ReadBuffer(index, block);
+
+		/*
+		 * Another backend may have got the same page, and the map is not
+		 * crash-safe: only the page itself tells.
+		 */
+		if (ConditionalLockBuffer(buf))
+		{
+			(void) spf_page_check(index, buf);
+			if (spf_page_reusable(BufferGetPage(buf)))
+				return buf;
+			LockBuffer(buf, BUFFER_LOCK_UNLOCK);
+		}
+		ReleaseBuffer(buf);
+	}
+	return spf_extend_buffer(index);
+}

@@ -1,0 +1,156 @@
+/*-------------------------------------------------------------------------
+ *
+ * page.h
+ *	  What all pages of an index have in common, and how they are changed.
+ *
+ * Every page has PostgreSQL's page header and, at its end, SpfPageOpaqueData: the kind of
+ * the page and its generation.  The generation is this index's
+ * notion of identity (invariant 1): it grows with everything that is
+ * born on the page, and survives the page's being freed and used again, so a pointer
+ * {block, generation} or {block, offset, version} that outlived its target
+ * is recognised as such.
+ *
+ * All changes to pages go through SpfWrite (invariant 6): generic WAL, or,
+ * while an index is being built, plain writes that are logged at the end.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SPF_PAGE_H
+#define SPF_PAGE_H
+
+#include "postgres.h"
+
+#include "access/generic_xlog.h"
+#include "access/transam.h"
+#include "storage/bufmgr.h"
+#include "storage/bufpage.h"
+#include "utils/rel.h"
+
+/* Kinds of pages.  Zero is not one: a zeroed page is new, or damaged. */
+#define SPF_PAGE_META		1
+#define SPF_PAGE_RECORD		2
+#define SPF_PAGE_POSTING	3
+#define SPF_PAGE_TIDS		4
+#define SPF_PAGE_FREE		5
+
+#define SPF_PAGE_MAGIC		0xF5A7
+
+#define SPF_META_BLOCK		((BlockNumber) 0)
+
+typedef struct SpfPageOpaqueData
+{
+	uint32		generation;
+	uint16		kind;
+	uint16		magic;
+} SpfPageOpaqueData;
+
+StaticAssertDecl(sizeof(SpfPageOpaqueData) == 8, "on-disk size of SpfPageOpaqueData");
+
+#define SpfPageOpaque(page)	((SpfPageOpaqueData *) PageGetSpecialPointer(page))
+
+/* The bytes between page header and opaque data. */
+#define SPF_PAGE_SPACE \
+	(BLCKSZ - MAXALIGN(SizeOfPageHeaderData) - MAXALIGN(sizeof(SpfPageOpaqueData)))
+
+/* A page, as it was when the pointer was made. */
+typedef struct SpfPageRef
+{
+	BlockNumber block;
+	uint32		generation;
+} SpfPageRef;
+
+/* A record, likewise. */
+typedef struct SpfRecordRef
+{
+	BlockNumber block;
+	uint16		offset;
+	uint16		version;
+} SpfRecordRef;
+
+StaticAssertDecl(sizeof(SpfPageRef) == 8, "on-disk size of SpfPageRef");
+StaticAssertDecl(sizeof(SpfRecordRef) == 8, "on-disk size of SpfRecordRef");
+
+#define SPF_NO_PAGE		((SpfPageRef) {InvalidBlockNumber, 0})
+#define SPF_NO_RECORD	((SpfRecordRef) {InvalidBlockNumber, 0, 0})
+
+static inline bool
+SpfPageRefEquals(SpfPageRef a, SpfPageRef b)
+{
+	return a.block == b.block && a.generation == b.generation;
+}
+
+/* The contents of a freed page. */
+typedef struct SpfFreePageData
+{
+	FullTransactionId retired;	/* next transaction id when it was retired */
+} SpfFreePageData;
+
+/* ---- reading ---- */
+
+/*
+ * Pin and lock a page.  Blocks beyond the end and new (zeroed) pages give
+ * InvalidBuffer: to whoever follows a pointer they mean "gone".  Anything else that is
+ * no page of ours raises ERRCODE_INDEX_CORRUPTED.
+ */
+extern Buffer spf_page_read(Relation index, BlockNumber block, int lockmode);
+extern Buffer spf_page_read_strategy(Relation index, BlockNumber block, int lockmode,
+									 BufferAccessStrategy strategy);
+
+/* Like spf_page_read, but also InvalidBuffer unless kind and generation match. */
+extern Buffer spf_page_follow(Relation index, SpfPageRef ref, uint16 kind, int lockmode);
+
+/* Raise ERRCODE_INDEX_CORRUPTED naming block and index; `what` is an errdetail sentence. */
+extern void spf_page_corrupted(Relation index, BlockNumber block, const char *what) pg_attribute_noreturn();
+
+/* Check a page's header and opaque data; raises, or returns false for a new page. */
+extern bool spf_page_check(Relation index, Buffer buf);
+
+/* ---- writing ---- */
+
+/*
+ * One atomic change to up to MAX_GENERIC_XLOG_PAGES pages, all locked exclusively by the caller.
+ * Between spf_write_page and spf_write_finish nothing may fail except by ERROR, which undoes it.
+ */
+typedef struct SpfWrite
+{
+	Relation	index;
+	GenericXLogState *state;	/* NULL while building */
+	Buffer		buffers[MAX_GENERIC_XLOG_PAGES];
+	int			nbuffers;
+} SpfWrite;
+
+extern void spf_write_begin(SpfWrite *write, Relation index, bool building);
+
+/* The page to change; `fresh` logs it whole (for pages written anew). */
+extern Page spf_write_page(SpfWrite *write, Buffer buf, bool fresh);
+extern void spf_write_finish(SpfWrite *write);
+extern void spf_write_abort(SpfWrite *write);
+
+/*
+ * Make a page of this kind out of one being written: generation is bumped, all else is
+ * emptied.  Returns the new generation.
+ */
+extern uint32 spf_page_init(Page page, uint16 kind);
+
+/* The next generation of a page being written. */
+extern uint32 spf_page_next_generation(Page page);
+
+/*
+ * A page to write anew: from the free space map or by extension; pinned and locked
+ * exclusively, its content to be replaced through spf_page_init.
+ */
+extern Buffer spf_page_alloc(Relation index, bool building);
+
+/* Free a page that no live pointer leads to, in a change of its own. */
+extern void spf_page_free(Relation index, Buffer buf);
+
+/* Turn a page being written into a free one. */
+extern void spf_page_make_free(Page page);
+
+/*
+ * May a page be used again?  Yes when it is new, or was freed so long ago that
+ * no running transaction of this server can hold a pointer to what it was.
+ */
+extern bool spf_page_reusable(Page page);
+
+#endif							/* SPF_PAGE_H */

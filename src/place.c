@@ -1,0 +1,133 @@
+/*-------------------------------------------------------------------------
+ *
+ * place.c
+ *	  Putting a vector's entries into the postings it belongs to, at any level.
+ *
+ * No lock is held between routing and appending: a posting that was split in
+ * between says so (SPF_APPEND_GONE), and the entry is routed anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "place.h"
+#include "posting.h"
+#include "split.h"
+
+/* Rounds of routing anew before something must be wrong. */
+#define MAX_REROUTES	1000
+
+/* Append to one posting; false if it is gone. */
+static bool
+append(SpfIndex *index, const float *x, SpfRecordRef ref, const SpfRoute *route)
+{
+	uint8_t    *code = palloc(index->padded);
+	SpfEntry	entry = {.ref = ref,.code = code};
+	SpfAppendResult result;
+	bool		due;
+
+	spf_entry_encode(&index->shape, x, route->centroid, code, &entry.numbers);
+	for (;;)
+	{
+		result = spf_posting_append(index, route->posting, &entry, &due);
+		if (result != SPF_APPEND_FULL)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		if (due && spf_split(index, route->posting))
+		{
+			result = SPF_APPEND_GONE;
+			break;
+		}
+		spf_posting_push_down(index, route->posting);
+	}
+	if (result == SPF_APPENDED && due)
+		spf_split(index, route->posting);
+	pfree(code);
+	return result == SPF_APPENDED;
+}
+
+/* The nearest posting that has no entry of this vector yet. */
+static bool
+append_anew(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
+			const SpfPageRef *taken, int ntaken, SpfPageRef *posting)
+{
+	SpfQuery   *query = spf_index_placement_query(index, x);
+
+	for (int tries = 0; tries < MAX_REROUTES; tries++)
+	{
+		SpfRoute	routes[SPF_PLACE_CANDIDATES];
+		SpfMeta		meta;
+		int			n;
+
+		CHECK_FOR_INTERRUPTS();
+		spf_meta_read(index->rel, &meta);
+		n = spf_route_nearest(index, &meta, query, level, ntaken + 2, routes);
+		for (int i = 0; i < n; i++)
+		{
+			bool		used = false;
+
+			for (int t = 0; t < ntaken; t++)
+				used |= SpfPageRefEquals(routes[i].posting, taken[t]);
+			if (used)
+				continue;
+			if (append(index, x, ref, &routes[i]))
+			{
+				*posting = routes[i].posting;
+				return true;
+			}
+		}
+		if (n <= ntaken)
+			return false;		/* fewer postings than replicas */
+	}
+	elog(ERROR, "could not place a vector in index \"%s\"",
+		 RelationGetRelationName(index->rel));
+}
+
+void
+spf_place(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
+		  const SpfRoute *routes, int nroutes)
+{
+	const float *centroids[SPF_PLACE_CANDIDATES];
+	float		dist2[SPF_PLACE_CANDIDATES];
+	int			chosen[SPF_PLACE_CANDIDATES] = {0};
+	SpfPageRef	taken[SPF_PLACE_CANDIDATES];
+	int			nchosen = 1;
+
+	Assert(nroutes <= SPF_PLACE_CANDIDATES);
+	for (int i = 0; i < nroutes; i++)
+	{
+		centroids[i] = routes[i].centroid;
+		dist2[i] = routes[i].score;
+	}
+	if (nroutes > 1)
+		nchosen = spf_choose_replicas(x, index->padded, centroids, dist2, nroutes,
+									  index->replicas, chosen);
+
+	for (int i = 0; i < nchosen; i++)
+	{
+		taken[i] = routes[chosen[i]].posting;
+		if (!append(index, x, ref, &routes[chosen[i]]) &&
+			!append_anew(index, level, x, ref, taken, i, &taken[i]))
+			break;
+	}
+}
+
+SpfRecordRef
+spf_place_centroid(SpfIndex *index, int level, const SpfVector *vector,
+				   SpfPageRef child, BlockNumber near)
+{
+	float	   *x = palloc(index->padded * sizeof(float));
+	SpfRoute	routes[SPF_PLACE_CANDIDATES];
+	SpfQuery   *query;
+	SpfMeta		meta;
+	SpfRecordRef ref;
+	int			n;
+
+	spf_record_decode(vector->code, vector->numbers.scale, index->padded, x);
+	ref = spf_record_insert(index, level, vector, NULL, child, near);
+	query = spf_index_placement_query(index, x);
+	spf_meta_read(index->rel, &meta);
+	n = spf_route_nearest(index, &meta, query, level, SPF_PLACE_CANDIDATES, routes);
+	spf_place(index, level, x, ref, routes, n);
+	return ref;
+}

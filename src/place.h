@@ -1,0 +1,36 @@
+/*-------------------------------------------------------------------------
+ *
+ * place.h
+ *	  Putting a vector's entries into the postings it belongs to, at any level.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SPF_PLACE_H
+#define SPF_PLACE_H
+
+#include "postgres.h"
+
+#include "index.h"
+#include "meta.h"
+#include "record.h"
+#include "route.h"
+
+/* Postings that are candidates for a vector's replicas */
+#define SPF_PLACE_CANDIDATES	16
+
+/*
+ * Append entries for the record `ref`, whose decoded vector is x[padded], to the postings
+ * of `level` that it belongs to: the nearest, and further replicas by SOAR.  `routes` are the
+ * nearest such postings.  Postings that become too large are split.
+ */
+extern void spf_place(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
+					  const SpfRoute *routes, int nroutes);
+
+/*
+ * Make a centroid known: a record at `level` that leads to `child`, and its entries in
+ * postings of that level.  `near` is the block of a record to lie beside.
+ */
+extern SpfRecordRef spf_place_centroid(SpfIndex *index, int level, const SpfVector *vector,
+									   SpfPageRef child, BlockNumber near);
+
+#endif							/* SPF_PLACE_H */

@@ -1,0 +1,165 @@
+/*-------------------------------------------------------------------------
+ *
+ * posting.h
+ *	  Postings: clusters of entries, one page each unless they overflow.
+ *
+ * A posting is a head page, to which entries are appended, and a chain of further pages behind
+ * it.  When the head is full and the posting cannot be split at once, the head's content moves to a new
+ * page behind it, so that an append touches the head only, and the
+ * newest entries are always read first.
+ *
+ * An entry says: in record {block, offset}, of this version, is a vector
+ * near this posting's centroid; its code and numbers lie in a block of
+ * lanes (code.h), followed by the block's references.
+ *
+ * A posting that was split or rewritten is retired: its head keeps
+ * its generation, loses its entries, and says which postings took over,
+ * until vacuum finds that nobody can be on the way to it any more.
+ *
+ * Only this module knows the layout of POSTING pages.
+ *
+ * Locks: head before chain pages, front before back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SPF_POSTING_H
+#define SPF_POSTING_H
+
+#include "postgres.h"
+
+#include "index.h"
+#include "page.h"
+
+/* At most this many postings take over from one. */
+#define SPF_MAX_FORWARDS	64
+
+/* An entry about to be written. */
+typedef struct SpfEntry
+{
+	SpfRecordRef ref;
+	SpfEntryNumbers numbers;
+	const uint8_t *code;		/* [padded] */
+} SpfEntry;
+
+/* What readers see of a posting page: a view into a locked page. */
+typedef struct SpfPostingView
+{
+	int			level;
+	bool		head;
+	bool		retired;
+	int			used;			/* entries on this page */
+	uint32		total;			/* entries of the posting (head only) */
+	uint32		split_at;		/* try to split from this total on (head only) */
+	SpfPageRef	next;			/* of the chain, block invalid at the end */
+	SpfRecordRef centroid;		/* head only; block invalid for the root */
+	SpfPageRef	owner;			/* chain pages only: the head */
+	int			nforwards;		/* retired heads only */
+	const SpfPageRef *forwards;
+	const uint8_t *blocks;
+} SpfPostingView;
+
+/* Look at a locked POSTING page; raises if its counts are not possible. */
+extern void spf_posting_view(const SpfIndex *index, Buffer buf, SpfPostingView *view);
+
+/* Block i of a view, and how many of its lanes are used. */
+static inline const uint8_t *
+spf_posting_block(const SpfIndex *index, const SpfPostingView *view, int i)
+{
+	return view->blocks + (Size) i * index->block_bytes;
+}
+
+static inline int
+spf_posting_nblocks(const SpfIndex *index, const SpfPostingView *view)
+{
+	return (view->used + index->shape.lanes - 1) / index->shape.lanes;
+}
+
+static inline int
+spf_posting_lanes(const SpfIndex *index, const SpfPostingView *view, int i)
+{
+	return Min(index->shape.lanes, view->used - i * index->shape.lanes);
+}
+
+/* The record that a lane of a block points to. */
+static inline SpfRecordRef
+spf_posting_ref(const SpfIndex *index, const uint8_t *block, int lane)
+{
+	SpfRecordRef ref;
+	const uint8_t *refs = block + index->shape.bytes;
+	int			lanes = index->shape.lanes;
+
+	memcpy(&ref.block, refs + lane * 4, 4);
+	memcpy(&ref.offset, refs + lanes * 4 + lane * 2, 2);
+	memcpy(&ref.version, refs + lanes * 6 + lane * 2, 2);
+	return ref;
+}
+
+/* Entries that fit a page */
+static inline int
+spf_posting_page_entries(const SpfIndex *index)
+{
+	return index->page_blocks * index->shape.lanes;
+}
+
+/* Derive block and page sizes from dimension and bits: chooses the lanes. */
+extern void spf_posting_choose_shape(SpfIndex *index);
+
+/* Write a new posting, in changes of its own; no entries at all is fine. */
+extern SpfPageRef spf_posting_create(const SpfIndex *index, int level, SpfRecordRef centroid,
+									 const SpfEntry *entries, int nentries);
+
+typedef enum SpfAppendResult
+{
+	SPF_APPENDED,
+	SPF_APPEND_GONE,			/* the posting is retired, or gone */
+	SPF_APPEND_FULL				/* its head is full: split it, or push it down */
+} SpfAppendResult;
+
+/* Append one entry; *due is set when the posting should be split. */
+extern SpfAppendResult spf_posting_append(const SpfIndex *index, SpfPageRef head,
+										  const SpfEntry *entry, bool *due);
+
+/* Move a full head's content to a new page behind it.  Does nothing if it is not full any more. */
+extern void spf_posting_push_down(const SpfIndex *index, SpfPageRef head);
+
+/* All entries of a posting, references only. */
+typedef struct SpfPostingEntries
+{
+	int			level;
+	uint32		total;			/* the head's count when it was read */
+	SpfRecordRef centroid;
+	int			n;
+	SpfRecordRef *refs;			/* palloc'd */
+} SpfPostingEntries;
+
+/*
+ * Read them; false if the posting is retired or gone.  The caller holds the posting's
+ * heavyweight lock, so pages are only ever added to it meanwhile.
+ */
+extern bool spf_posting_read(const SpfIndex *index, SpfPageRef head, SpfPostingEntries *entries);
+
+/* ---- parts of larger changes; the page is being written ---- */
+
+extern void spf_posting_set_centroid(Page page, SpfRecordRef centroid);
+extern void spf_posting_set_split_at(Page page, uint32 split_at);
+extern void spf_posting_retire(Page page, const SpfPageRef *forwards, int nforwards);
+
+/* Free the pages behind a retired head, first of which is `next`. */
+extern void spf_posting_free_chain(const SpfIndex *index, SpfPageRef head, SpfPageRef next);
+
+/* ---- vacuum ---- */
+
+typedef bool (*SpfRefIsDead) (SpfRecordRef ref, void *state);
+
+/*
+ * Take the entries of dead records out of one posting page.  Returns how many; the caller holds
+ * the posting's heavyweight lock.
+ */
+extern int	spf_posting_sweep_page(const SpfIndex *index, SpfPageRef head, SpfPageRef page,
+								   SpfRefIsDead is_dead, void *state,
+								   BufferAccessStrategy strategy, SpfPageRef *next);
+
+/* May a retired head become a free page?  Its horizon has passed.  `page` is locked. */
+extern bool spf_posting_retired_long_ago(Page page);
+
+#endif							/* SPF_POSTING_H */

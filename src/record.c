@@ -1,0 +1,816 @@
+/*-------------------------------------------------------------------------
+ *
+ * record.c
+ *	  Vector records: where a vector lives, and the rows that have it.
+ *
+ * See record.h for what records are, and for the order of locks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include <math.h>
+
+#include "storage/freespace.h"
+#include "storage/indexfsm.h"
+
+#include "record.h"
+
+/* An item on a RECORD page. */
+typedef struct SpfRecordData
+{
+	uint16		version;
+	uint8		level;
+	uint8		unused;
+	uint16		ntids;			/* in this item; 0 at level > 0 */
+	uint16		code_bytes;		/* = padded */
+	BlockNumber link;			/* level 0: first TIDS page; else the child's block */
+	float		scale;
+	float		err;
+	float		norm2;
+	int8_t		code[FLEXIBLE_ARRAY_MEMBER];
+
+	/* then ItemPointerData[ntids], or, at level > 0, the child's generation */
+} SpfRecordData;
+
+StaticAssertDecl(offsetof(SpfRecordData, code) == 24, "on-disk layout of SpfRecordData");
+StaticAssertDecl(sizeof(float) == 4, "on-disk floats have 32 bits");
+StaticAssertDecl(sizeof(ItemPointerData) == 6, "on-disk size of ItemPointerData");
+
+#define RECORD_TAIL(record)		((char *) (record)->code + (record)->code_bytes)
+#define RECORD_TIDS(record)		((ItemPointerData *) RECORD_TAIL(record))
+#define RECORD_BYTES(padded, ntids) \
+	(offsetof(SpfRecordData, code) + (padded) + (ntids) * sizeof(ItemPointerData))
+
+/* The content of a TIDS page. */
+typedef struct SpfTidsData
+{
+	BlockNumber owner_block;
+	uint16		owner_offset;
+	uint16		ntids;
+	BlockNumber next;			/* older TIDs, or InvalidBlockNumber */
+	ItemPointerData tids[FLEXIBLE_ARRAY_MEMBER];
+} SpfTidsData;
+
+StaticAssertDecl(offsetof(SpfTidsData, tids) == 12, "on-disk layout of SpfTidsData");
+
+#define SpfPageTids(page)	((SpfTidsData *) PageGetContents(page))
+#define TIDS_CAPACITY \
+	((int) ((SPF_PAGE_SPACE - offsetof(SpfTidsData, tids)) / sizeof(ItemPointerData)))
+
+/* ---- reading ---- */
+
+Buffer
+spf_record_page(Relation rel, BlockNumber block, int lockmode)
+{
+	Buffer		buf = spf_page_read(rel, block, lockmode);
+
+	if (BufferIsValid(buf) && SpfPageOpaque(BufferGetPage(buf))->kind != SPF_PAGE_RECORD)
+	{
+		UnlockReleaseBuffer(buf);
+		return InvalidBuffer;
+	}
+	return buf;
+}
+
+int
+spf_record_offsets(Buffer buf)
+{
+	return PageGetMaxOffsetNumber(BufferGetPage(buf));
+}
+
+/* The record at an offset, NULL if there is none; raises if it leaves its page. */
+static SpfRecordData *
+get_record(const SpfIndex *index, Buffer buf, Page page, uint16 offset)
+{
+	ItemId		item;
+	SpfRecordData *record;
+	uint32		start;
+	uint32		length;
+
+	if (offset < FirstOffsetNumber || offset > PageGetMaxOffsetNumber(page))
+		return NULL;
+	item = PageGetItemId(page, offset);
+	if (!ItemIdIsNormal(item))
+		return NULL;
+
+	start = ItemIdGetOffset(item);
+	length = ItemIdGetLength(item);
+	if (start < ((PageHeader) page)->pd_upper || start != MAXALIGN(start) ||
+		start + length > ((PageHeader) page)->pd_special ||
+		length < offsetof(SpfRecordData, code) + index->padded)
+		spf_page_corrupted(index->rel, BufferGetBlockNumber(buf),
+						   "A record reaches beyond its page.");
+	record = (SpfRecordData *) PageGetItem(page, item);
+	if (record->code_bytes != index->padded ||
+		length < RECORD_BYTES(index->padded, record->ntids) ||
+		(record->level > 0 &&
+		 (record->ntids > 0 || length < RECORD_BYTES(index->padded, 0) + sizeof(uint32))))
+		spf_page_corrupted(index->rel, BufferGetBlockNumber(buf),
+						   "A record's counts do not fit its length.");
+	if (!isfinite(record->scale) || !(record->err >= 0) || !(record->norm2 >= 0) ||
+		!isfinite(record->err) || !isfinite(record->norm2))
+		spf_page_corrupted(index->rel, BufferGetBlockNumber(buf),
+						   "A record's numbers are out of range.");
+	return record;
+}
+
+static SpfPageRef
+record_child(const SpfRecordData *record)
+{
+	SpfPageRef	child;
+
+	child.block = record->link;
+	memcpy(&child.generation, RECORD_TAIL(record), sizeof(uint32));
+	return child;
+}
+
+bool
+spf_record_view(const SpfIndex *index, Buffer buf, uint16 offset, uint16 version,
+				int level, SpfRecordView *view)
+{
+	SpfRecordData *record = get_record(index, buf, BufferGetPage(buf), offset);
+
+	if (record == NULL || record->version != version ||
+		(level >= 0 && record->level != level))
+		return false;
+	view->level = record->level;
+	view->version = record->version;
+	view->numbers.scale = record->scale;
+	view->numbers.err = record->err;
+	view->numbers.norm2 = record->norm2;
+	view->code = record->code;
+	view->ntids = record->ntids;
+	view->tids = RECORD_TIDS(record);
+	view->more = InvalidBlockNumber;
+	view->child = SPF_NO_PAGE;
+	if (record->level == 0)
+		view->more = record->link;
+	else if (record->level != SPF_ORIGIN_LEVEL)
+		view->child = record_child(record);
+	return true;
+}
+
+uint16
+spf_record_version_at(const SpfIndex *index, Buffer buf, uint16 offset)
+{
+	SpfRecordData *record = get_record(index, buf, BufferGetPage(buf), offset);
+
+	return record == NULL ? 0 : record->version;
+}
+
+bool
+spf_record_fetch(const SpfIndex *index, SpfRecordRef ref, int level,
+				 SpfVector *vector, SpfPageRef *child)
+{
+	Buffer		buf = spf_record_page(index->rel, ref.block, BUFFER_LOCK_SHARE);
+	SpfRecordView view;
+	bool		found;
+
+	if (!BufferIsValid(buf))
+		return false;
+	found = spf_record_view(index, buf, ref.offset, ref.version, level, &view);
+	if (found)
+	{
+		vector->numbers = view.numbers;
+		memcpy(vector->code, view.code, index->padded);
+		if (child != NULL)
+			*child = view.child;
+	}
+	UnlockReleaseBuffer(buf);
+	return found;
+}
+
+int
+spf_record_more(const SpfIndex *index, BlockNumber block, SpfRecordRef owner,
+				ItemPointerData *tids, BlockNumber *next)
+{
+	Buffer		buf = spf_page_read(index->rel, block, BUFFER_LOCK_SHARE);
+	int			ntids = 0;
+
+	*next = InvalidBlockNumber;
+	if (!BufferIsValid(buf))
+		return 0;
+	if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_TIDS)
+	{
+		SpfTidsData *content = SpfPageTids(BufferGetPage(buf));
+
+		if (content->ntids > TIDS_CAPACITY)
+			spf_page_corrupted(index->rel, block, "A TIDS page's count is out of range.");
+		if (content->owner_block == owner.block && content->owner_offset == owner.offset)
+		{
+			ntids = content->ntids;
+			memcpy(tids, content->tids, ntids * sizeof(ItemPointerData));
+			*next = content->next;
+		}
+	}
+	UnlockReleaseBuffer(buf);
+	return ntids;
+}
+
+/* ---- writing ---- */
+
+/* Form the item for a record; returns its length.  `record` has a page's space. */
+static Size
+form_record(const SpfIndex *index, SpfRecordData *record, int level,
+			const SpfVector *vector, const ItemPointerData *tids, int ntids, SpfPageRef child)
+{
+	record->version = 0;
+	record->level = level;
+	record->unused = 0;
+	record->ntids = 0;
+	record->code_bytes = index->padded;
+	record->link = InvalidBlockNumber;
+	record->scale = vector->numbers.scale;
+	record->err = vector->numbers.err;
+	record->norm2 = vector->numbers.norm2;
+	memcpy(record->code, vector->code, index->padded);
+	if (ntids > 0)
+	{
+		record->ntids = ntids;
+		memcpy(RECORD_TIDS(record), tids, ntids * sizeof(ItemPointerData));
+		return MAXALIGN(RECORD_BYTES(index->padded, ntids));
+	}
+	record->link = child.block;
+	memcpy(RECORD_TAIL(record), &child.generation, sizeof(uint32));
+	return MAXALIGN(RECORD_BYTES(index->padded, 0) + sizeof(uint32));
+}
+
+/* Put a formed record on a page being written, giving it its version; 0 if there is no room. */
+static SpfRecordRef
+put_record(Page page, BlockNumber block, SpfRecordData *record, Size length)
+{
+	SpfRecordRef ref = SPF_NO_RECORD;
+
+	if (PageGetFreeSpace(page) < length)
+		return ref;
+	record->version = (uint16) spf_page_next_generation(page);
+	ref.offset = PageAddItemExtended(page, (Item) record, length, InvalidOffsetNumber, 0);
+	if (ref.offset == InvalidOffsetNumber)
+		return ref;
+	ref.block = block;
+	ref.version = record->version;
+	return ref;
+}
+
+/* Try to put a record on the page of `block`, if that is a record page with room. */
+static SpfRecordRef
+try_page(const SpfIndex *index, BlockNumber block, SpfRecordData *record, Size length)
+{
+	Buffer		buf = spf_record_page(index->rel, block, BUFFER_LOCK_EXCLUSIVE);
+	SpfRecordRef ref = SPF_NO_RECORD;
+	SpfWrite	write;
+
+	if (!BufferIsValid(buf))
+		return ref;
+	if (PageGetFreeSpace(BufferGetPage(buf)) >= length)
+	{
+		spf_write_begin(&write, index->rel, index->building);
+		ref = put_record(spf_write_page(&write, buf, false), block, record, length);
+		if (BlockNumberIsValid(ref.block))
+			spf_write_finish(&write);
+		else
+			spf_write_abort(&write);
+	}
+	UnlockReleaseBuffer(buf);
+	return ref;
+}
+
+SpfRecordRef
+spf_record_insert(const SpfIndex *index, int level, const SpfVector *vector,
+				  const ItemPointerData *tid, SpfPageRef child, BlockNumber near)
+{
+	PGAlignedBlock space;
+	SpfRecordData *record = (SpfRecordData *) space.data;
+	Size		length;
+	SpfRecordRef ref = SPF_NO_RECORD;
+	BlockNumber block;
+	Buffer		buf;
+	SpfWrite	write;
+
+	memset(space.data, 0, BLCKSZ);
+	length = form_record(index, record, level, vector, tid, tid != NULL ? 1 : 0, child);
+
+	if (BlockNumberIsValid(near))
+		ref = try_page(index, near, record, length);
+	if (BlockNumberIsValid(ref.block))
+		return ref;
+
+	block = RelationGetTargetBlock(index->rel);
+	if (!BlockNumberIsValid(block))
+		block = GetPageWithFreeSpace(index->rel, length + sizeof(ItemIdData));
+	while (BlockNumberIsValid(block))
+	{
+		ref = try_page(index, block, record, length);
+		if (BlockNumberIsValid(ref.block))
+		{
+			RelationSetTargetBlock(index->rel, block);
+			return ref;
+		}
+		/* the map was wrong, or the page is full by now: do not be sent there again */
+		block = RecordAndGetPageWithFreeSpace(index->rel, block, 0, length + sizeof(ItemIdData));
+	}
+
+	buf = spf_page_alloc(index->rel, index->building);
+	spf_write_begin(&write, index->rel, index->building);
+	{
+		Page		page = spf_write_page(&write, buf, true);
+
+		spf_page_init(page, SPF_PAGE_RECORD);
+		ref = put_record(page, BufferGetBlockNumber(buf), record, length);
+		Assert(BlockNumberIsValid(ref.block));
+	}
+	spf_write_finish(&write);
+	RelationSetTargetBlock(index->rel, BufferGetBlockNumber(buf));
+	UnlockReleaseBuffer(buf);
+	return ref;
+}
+
+/* Make the item at `offset` one TID longer, if the page has room. */
+static bool
+grow_record(SpfWrite *write, Buffer buf, uint16 offset, const SpfRecordData *old,
+			const ItemPointerData *tid)
+{
+	PGAlignedBlock space;
+	SpfRecordData *record = (SpfRecordData *) space.data;
+	Size		old_bytes = RECORD_BYTES(old->code_bytes, old->ntids);
+	Size		length = MAXALIGN(RECORD_BYTES(old->code_bytes, old->ntids + 1));
+
+	if (length > MAXALIGN(old_bytes) &&
+		PageGetExactFreeSpace(BufferGetPage(buf)) < length - MAXALIGN(old_bytes))
+		return false;
+	memset(space.data, 0, length);
+	memcpy(record, old, old_bytes);
+	RECORD_TIDS(record)[record->ntids++] = *tid;
+	if (!PageIndexTupleOverwrite(spf_write_page(write, buf, false), offset,
+								 (Item) record, length))
+		elog(ERROR, "could not grow a record in index \"%s\"",
+			 RelationGetRelationName(write->index));
+	return true;
+}
+
+/* Start the chain of TIDS pages of a record, or put a new page in front of it. */
+static void
+push_tids_page(SpfWrite *write, Buffer record_buf, uint16 offset, Buffer tids_buf,
+			   const ItemPointerData *tid)
+{
+	Page		page = spf_write_page(write, tids_buf, true);
+	Page		record_page = spf_write_page(write, record_buf, false);
+	SpfRecordData *record;
+	SpfTidsData *content;
+
+	record = (SpfRecordData *) PageGetItem(record_page, PageGetItemId(record_page, offset));
+	spf_page_init(page, SPF_PAGE_TIDS);
+	content = SpfPageTids(page);
+	content->owner_block = BufferGetBlockNumber(record_buf);
+	content->owner_offset = offset;
+	content->next = record->link;
+	content->ntids = 1;
+	content->tids[0] = *tid;
+	((PageHeader) page)->pd_lower = (char *) &content->tids[1] - (char *) page;
+	record->link = BufferGetBlockNumber(tids_buf);
+}
+
+/* Add to the first TIDS page; false when it is full. */
+static bool
+append_tid(SpfWrite *write, Buffer tids_buf, const ItemPointerData *tid)
+{
+	Page		page;
+	SpfTidsData *content = SpfPageTids(BufferGetPage(tids_buf));
+
+	if (content->ntids >= TIDS_CAPACITY)
+		return false;
+	page = spf_write_page(write, tids_buf, false);
+	content = SpfPageTids(page);
+	content->tids[content->ntids++] = *tid;
+	((PageHeader) page)->pd_lower = (char *) &content->tids[content->ntids] - (char *) page;
+	return true;
+}
+
+/* A record with fewer rows than this gets no TIDS page: another record costs less. */
+#define MIN_CHAINED		SPF_WRITER_TIDS
+
+/* What adding a TID has at hand, and what it may turn out to need. */
+typedef struct SpfAddTid
+{
+	const SpfIndex *index;
+	SpfRecordRef ref;
+	const ItemPointerData *tid;
+	Buffer		chain;			/* first TIDS page, pinned, or InvalidBuffer */
+	Buffer		spare;			/* page to become a TIDS page, locked, or InvalidBuffer */
+	BlockNumber want_chain;		/* set with ADD_NEEDS_CHAIN */
+} SpfAddTid;
+
+typedef enum SpfAddResult
+{
+	ADD_DONE,
+	ADD_REFUSED,
+	ADD_NEEDS_CHAIN,
+	ADD_NEEDS_SPARE
+} SpfAddResult;
+
+/* Add a TID to a record whose page `buf` is locked: never waits for anything to be read in. */
+static SpfAddResult
+add_tid_locked(SpfAddTid *add, Buffer buf)
+{
+	SpfRecordData *record = get_record(add->index, buf, BufferGetPage(buf), add->ref.offset);
+	SpfWrite	write;
+	bool		chained;
+	bool		done;
+
+	if (record == NULL || record->version != add->ref.version || record->level != 0)
+		return ADD_REFUSED;
+	chained = BlockNumberIsValid(record->link);
+	if (chained &&
+		(!BufferIsValid(add->chain) || BufferGetBlockNumber(add->chain) != record->link))
+	{
+		add->want_chain = record->link;
+		return ADD_NEEDS_CHAIN;
+	}
+	if (chained)
+	{
+		LockBuffer(add->chain, BUFFER_LOCK_EXCLUSIVE);
+		if (!spf_page_check(add->index->rel, add->chain) ||
+			SpfPageOpaque(BufferGetPage(add->chain))->kind != SPF_PAGE_TIDS)
+			spf_page_corrupted(add->index->rel, record->link, "A record's TIDS page is none.");
+	}
+
+	spf_write_begin(&write, add->index->rel, add->index->building);
+	done = chained ? append_tid(&write, add->chain, add->tid) :
+		grow_record(&write, buf, add->ref.offset, record, add->tid);
+	if (!done && BufferIsValid(add->spare))
+	{
+		push_tids_page(&write, buf, add->ref.offset, add->spare, add->tid);
+		done = true;
+	}
+	if (done)
+		spf_write_finish(&write);
+	else
+		spf_write_abort(&write);
+	if (chained)
+		LockBuffer(add->chain, BUFFER_LOCK_UNLOCK);
+	if (done)
+		return ADD_DONE;
+	return chained || record->ntids >= MIN_CHAINED ? ADD_NEEDS_SPARE : ADD_REFUSED;
+}
+
+bool
+spf_record_add_tid(const SpfIndex *index, SpfRecordRef ref, const ItemPointerData *tid)
+{
+	SpfAddTid	add = {index, ref, tid, InvalidBuffer, InvalidBuffer, InvalidBlockNumber};
+	SpfAddResult result;
+
+	do
+	{
+		Buffer		buf = spf_record_page(index->rel, ref.block, BUFFER_LOCK_EXCLUSIVE);
+
+		result = ADD_REFUSED;
+		if (BufferIsValid(buf))
+		{
+			result = add_tid_locked(&add, buf);
+			UnlockReleaseBuffer(buf);
+		}
+		if (result == ADD_NEEDS_CHAIN)
+		{
+			if (BufferIsValid(add.chain))
+				ReleaseBuffer(add.chain);
+			add.chain = ReadBuffer(index->rel, add.want_chain);
+		}
+		else if (result == ADD_NEEDS_SPARE)
+			add.spare = spf_page_alloc(index->rel, index->building);
+	} while (result == ADD_NEEDS_CHAIN || result == ADD_NEEDS_SPARE);
+
+	if (BufferIsValid(add.chain))
+		ReleaseBuffer(add.chain);
+	if (BufferIsValid(add.spare))
+	{
+		/* not needed after all: somebody else made room */
+		if (spf_page_reusable(BufferGetPage(add.spare)) && !index->building)
+			RecordFreeIndexPage(index->rel, BufferGetBlockNumber(add.spare));
+		UnlockReleaseBuffer(add.spare);
+	}
+	return result == ADD_DONE;
+}
+
+void
+spf_record_delete(Page page, uint16 offset)
+{
+	PageIndexTupleDeleteNoCompact(page, offset);
+	PageSetHasFreeLinePointers(page);
+	spf_page_next_generation(page);
+}
+
+void
+spf_record_set_child(Page page, uint16 offset, SpfPageRef child)
+{
+	SpfRecordData *record = (SpfRecordData *) PageGetItem(page, PageGetItemId(page, offset));
+
+	record->link = child.block;
+	memcpy(RECORD_TAIL(record), &child.generation, sizeof(uint32));
+}
+
+/* ---- writing in bulk ---- */
+
+void
+spf_record_writer_begin(SpfRecordWriter *writer, SpfIndex *index, int fillfactor)
+{
+	Assert(index->building);
+	writer->index = index;
+	writer->buf = InvalidBuffer;
+	writer->fill = (int) (SPF_PAGE_SPACE * (100 - fillfactor) / 100);
+}
+
+SpfRecordRef
+spf_record_writer_add(SpfRecordWriter *writer, int level, const SpfVector *vector,
+					  const ItemPointerData *tids, int ntids, SpfPageRef child)
+{
+	PGAlignedBlock space;
+	SpfRecordData *record = (SpfRecordData *) space.data;
+	Size		length;
+	SpfRecordRef ref;
+	Page		page;
+
+	memset(space.data, 0, MAXALIGN(RECORD_BYTES(writer->index->padded, ntids + 1)));
+	length = form_record(writer->index, record, level, vector, tids, ntids, child);
+
+	if (BufferIsValid(writer->buf))
+	{
+		LockBuffer(writer->buf, BUFFER_LOCK_EXCLUSIVE);
+		page = BufferGetPage(writer->buf);
+		if (PageGetMaxOffsetNumber(page) > 0 &&
+			PageGetFreeSpace(page) < length + writer->fill)
+		{
+			LockBuffer(writer->buf, BUFFER_LOCK_UNLOCK);
+			spf_record_writer_end(writer);
+		}
+	}
+	if (!BufferIsValid(writer->buf))
+	{
+		writer->buf = spf_page_alloc(writer->index->rel, true);
+		spf_page_init(BufferGetPage(writer->buf), SPF_PAGE_RECORD);
+	}
+	page = BufferGetPage(writer->buf);
+	ref = put_record(page, BufferGetBlockNumber(writer->buf), record, length);
+	Assert(BlockNumberIsValid(ref.block));
+	MarkBufferDirty(writer->buf);
+	LockBuffer(writer->buf, BUFFER_LOCK_UNLOCK);
+	return ref;
+}
+
+void
+spf_record_writer_end(SpfRecordWriter *writer)
+{
+	if (BufferIsValid(writer->buf))
+	{
+		ReleaseBuffer(writer->buf);
+		writer->buf = InvalidBuffer;
+	}
+}
+
+/* ---- vacuum ---- */
+
+/* No page, however damaged, has more line pointers. */
+#define SPF_MAX_OFFSETS		(BLCKSZ / sizeof(ItemIdData))
+
+/* Keep the TIDs that are alive; returns how many. */
+static int
+filter_tids(SpfRecordVacuum *vacuum, ItemPointerData *tids, int ntids)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < ntids; i++)
+	{
+		if (!vacuum->is_dead(&tids[i], vacuum->state))
+			tids[kept++] = tids[i];
+	}
+	vacuum->removed += ntids - kept;
+	vacuum->kept += kept;
+	return kept;
+}
+
+/* A record that may be left without rows once its TIDS pages are done. */
+typedef struct SpfChained
+{
+	uint16		offset;
+	uint16		version;
+	BlockNumber more;
+} SpfChained;
+
+/*
+ * The pass over one locked page.  Kills records that have neither rows nor
+ * TIDS pages; notes those that have TIDS pages in `chained`.
+ */
+static void
+vacuum_records(SpfRecordVacuum *vacuum, Buffer buf, SpfRecordRef *killed, int *nkilled,
+			   SpfChained *chained, int *nchained)
+{
+	const SpfIndex *index = vacuum->index;
+	BlockNumber block = BufferGetBlockNumber(buf);
+	PGAlignedBlock space;
+	SpfRecordData *copy = (SpfRecordData *) space.data;
+	Page		page = NULL;
+	int			maxoff = spf_record_offsets(buf);
+	SpfWrite	write;
+
+	for (uint16 off = FirstOffsetNumber; off <= maxoff; off++)
+	{
+		SpfRecordData *record = get_record(index, buf,
+										   page ? page : BufferGetPage(buf), off);
+		int			kept;
+
+		if (record == NULL || record->level != 0)
+			continue;
+		memcpy(copy, record, RECORD_BYTES(index->padded, record->ntids));
+		kept = filter_tids(vacuum, RECORD_TIDS(copy), copy->ntids);
+		if (BlockNumberIsValid(record->link))
+		{
+			SpfChained	noted = {off, record->version, record->link};
+
+			chained[(*nchained)++] = noted;
+		}
+		else if (kept > 0)
+			vacuum->records++;
+		if (kept == record->ntids && (kept > 0 || BlockNumberIsValid(record->link)))
+			continue;
+
+		if (page == NULL)
+		{
+			spf_write_begin(&write, index->rel, false);
+			page = spf_write_page(&write, buf, false);
+		}
+		if (kept == 0 && !BlockNumberIsValid(copy->link))
+		{
+			SpfRecordRef ref = {block, off, copy->version};
+
+			killed[(*nkilled)++] = ref;
+			spf_record_delete(page, off);
+		}
+		else
+		{
+			copy->ntids = kept;
+			if (!PageIndexTupleOverwrite(page, off, (Item) copy,
+										 MAXALIGN(RECORD_BYTES(index->padded, kept))))
+				elog(ERROR, "could not shrink a record in index \"%s\"",
+					 RelationGetRelationName(index->rel));
+		}
+	}
+	if (page != NULL)
+	{
+		if (PageGetMaxOffsetNumber(page) == 0)
+			spf_page_make_free(page);
+		spf_write_finish(&write);
+	}
+}
+
+/* Take dead rows out of one TIDS page; returns how many are left, and the next page. */
+static int
+vacuum_tids_page(SpfRecordVacuum *vacuum, Buffer buf, BlockNumber *next)
+{
+	PGAlignedBlock space;
+	ItemPointerData *tids = (ItemPointerData *) space.data;
+	SpfTidsData *content;
+	int			ntids;
+	int			kept;
+
+	LockBuffer(buf, BUFFER_LOCK_EXCLUSIVE);
+	content = SpfPageTids(BufferGetPage(buf));
+	if (!spf_page_check(vacuum->index->rel, buf) ||
+		SpfPageOpaque(BufferGetPage(buf))->kind != SPF_PAGE_TIDS ||
+		content->ntids > TIDS_CAPACITY)
+		spf_page_corrupted(vacuum->index->rel, BufferGetBlockNumber(buf),
+						   "A record's TIDS page is none.");
+	ntids = content->ntids;
+	*next = content->next;
+	memcpy(tids, content->tids, ntids * sizeof(ItemPointerData));
+	kept = filter_tids(vacuum, tids, ntids);
+	if (kept < ntids)
+	{
+		SpfWrite	write;
+		Page		page;
+
+		spf_write_begin(&write, vacuum->index->rel, false);
+		page = spf_write_page(&write, buf, false);
+		content = SpfPageTids(page);
+		content->ntids = kept;
+		memcpy(content->tids, tids, kept * sizeof(ItemPointerData));
+		((PageHeader) page)->pd_lower = (char *) &content->tids[kept] - (char *) page;
+		spf_write_finish(&write);
+	}
+	LockBuffer(buf, BUFFER_LOCK_UNLOCK);
+	return kept;
+}
+
+/*
+ * Unlink the first TIDS page of a record if it is empty, and kill the record
+ * with it if that was the last of its rows.  Returns true when it was unlinked.
+ */
+static bool
+unlink_tids_page(SpfRecordVacuum *vacuum, SpfRecordRef ref, Buffer first, bool *killed)
+{
+	const SpfIndex *index = vacuum->index;
+	Buffer		buf = spf_record_page(index->rel, ref.block, BUFFER_LOCK_EXCLUSIVE);
+	SpfRecordData *record;
+	bool		unlinked = false;
+
+	*killed = false;
+	if (!BufferIsValid(buf))
+		return false;
+	record = get_record(index, buf, BufferGetPage(buf), ref.offset);
+	LockBuffer(first, BUFFER_LOCK_EXCLUSIVE);
+	if (record != NULL && record->version == ref.version && record->level == 0 &&
+		record->link == BufferGetBlockNumber(first) &&
+		SpfPageTids(BufferGetPage(first))->ntids == 0)
+	{
+		BlockNumber next = SpfPageTids(BufferGetPage(first))->next;
+		SpfWrite	write;
+		Page		page;
+
+		spf_write_begin(&write, index->rel, false);
+		page = spf_write_page(&write, buf, false);
+		spf_page_make_free(spf_write_page(&write, first, false));
+		record = (SpfRecordData *) PageGetItem(page, PageGetItemId(page, ref.offset));
+		record->link = next;
+		if (record->ntids == 0 && !BlockNumberIsValid(next))
+		{
+			spf_record_delete(page, ref.offset);
+			*killed = true;
+			if (PageGetMaxOffsetNumber(page) == 0)
+				spf_page_make_free(page);
+		}
+		spf_write_finish(&write);
+		unlinked = true;
+	}
+	LockBuffer(first, BUFFER_LOCK_UNLOCK);
+	UnlockReleaseBuffer(buf);
+	return unlinked;
+}
+
+/* The TIDS pages of one record; returns true if the record was killed. */
+static bool
+vacuum_chain(SpfRecordVacuum *vacuum, SpfRecordRef ref, BlockNumber first)
+{
+	Relation	rel = vacuum->index->rel;
+	BlockNumber block = first;
+	BlockNumber pages = 0;
+	bool		at_front = true;
+	bool		killed = false;
+
+	while (BlockNumberIsValid(block) && !killed)
+	{
+		Buffer		buf;
+		BlockNumber next;
+		int			left;
+
+		spf_vacuum_delay_point();
+		if (block >= RelationGetNumberOfBlocks(rel) ||
+			pages++ > RelationGetNumberOfBlocks(rel))
+			spf_page_corrupted(rel, ref.block, "A record's TIDS pages have no end.");
+		buf = ReadBufferExtended(rel, MAIN_FORKNUM, block, RBM_NORMAL, vacuum->strategy);
+		left = vacuum_tids_page(vacuum, buf, &next);
+		if (left > 0 || !at_front || !unlink_tids_page(vacuum, ref, buf, &killed))
+			at_front = false;
+		ReleaseBuffer(buf);
+		block = next;
+	}
+	return killed;
+}
+
+void
+spf_record_vacuum_page(SpfRecordVacuum *vacuum, BlockNumber block)
+{
+	SpfRecordRef killed[SPF_MAX_OFFSETS];
+	SpfChained	chained[SPF_MAX_OFFSETS];
+	int			nkilled = 0;
+	int			nchained = 0;
+	Buffer		buf = spf_page_read_strategy(vacuum->index->rel, block, BUFFER_LOCK_EXCLUSIVE,
+											 vacuum->strategy);
+	Size		space;
+
+	if (!BufferIsValid(buf))
+		return;
+	if (SpfPageOpaque(BufferGetPage(buf))->kind != SPF_PAGE_RECORD)
+	{
+		UnlockReleaseBuffer(buf);
+		return;
+	}
+	vacuum_records(vacuum, buf, killed, &nkilled, chained, &nchained);
+	space = PageGetFreeSpace(BufferGetPage(buf));
+	if (SpfPageOpaque(BufferGetPage(buf))->kind != SPF_PAGE_RECORD)
+		space = 0;
+	UnlockReleaseBuffer(buf);
+
+	/* what is wholly free comes into the map only when it may be reused */
+	RecordPageWithFreeSpace(vacuum->index->rel, block, Min(space, MaxHeapTupleSize - 32));
+
+	for (int i = 0; i < nchained; i++)
+	{
+		SpfRecordRef ref = {block, chained[i].offset, chained[i].version};
+
+		if (vacuum_chain(vacuum, ref, chained[i].more))
+			killed[nkilled++] = ref;
+		else
+			vacuum->records++;
+	}
+	for (int i = 0; i < nkilled; i++)
+		vacuum->killed(vacuum->state, killed[i]);
+}

@@ -1,0 +1,144 @@
+/*-------------------------------------------------------------------------
+ *
+ * record.h
+ *	  Vector records: where a vector lives, and the rows that have it.
+ *
+ * A record is an item on a RECORD page (PostgreSQL's line pointers; items
+ * never change their offset).  At level 0 it holds heap TIDs: as many as fit
+ * in the item, further ones on a chain of TIDS pages, newest first.  At
+ * level > 0 it is the centroid of the child posting that it leads to.
+ * A record's version is drawn from its page's generation, so a reused
+ * offset never matches an old reference.
+ *
+ * Only this module knows the layout of RECORD and TIDS pages.
+ *
+ * Locks: record page before TIDS page.  A TIDS page is pinned before the record page is
+ * locked, so nothing is read in under a lock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SPF_RECORD_H
+#define SPF_RECORD_H
+
+#include "postgres.h"
+
+#include "storage/itemptr.h"
+
+#include "index.h"
+#include "page.h"
+
+/* The level of the record that holds the origin */
+#define SPF_ORIGIN_LEVEL	255
+
+/* A vector as records hold it. */
+typedef struct SpfVector
+{
+	SpfRecordNumbers numbers;
+	int8_t	   *code;			/* [padded] */
+} SpfVector;
+
+/* What scans see of a record: a view into a locked page. */
+typedef struct SpfRecordView
+{
+	int			level;
+	SpfRecordNumbers numbers;
+	const int8_t *code;			/* [padded] */
+	SpfPageRef	child;			/* level > 0 */
+	BlockNumber more;			/* level 0: first TIDS page, or InvalidBlockNumber */
+	int			ntids;
+	const ItemPointerData *tids;
+	uint16		version;
+} SpfRecordView;
+
+/*
+ * Look at the record at `offset` of a locked RECORD page; false if there is none
+ * of that version and level.  level < 0 takes any.  Damage raises.
+ */
+extern bool spf_record_view(const SpfIndex *index, Buffer buf, uint16 offset, uint16 version,
+							int level, SpfRecordView *view);
+
+/* Read and lock the page of a record, InvalidBuffer if it is no record page any more. */
+extern Buffer spf_record_page(Relation rel, BlockNumber block, int lockmode);
+
+/* How many offsets a locked record page has. */
+extern int	spf_record_offsets(Buffer buf);
+
+/* Version of the record at this offset, 0 if none (verifier, vacuum). */
+extern uint16 spf_record_version_at(const SpfIndex *index, Buffer buf, uint16 offset);
+
+/* Copy a whole record: code to `vector->code`, child to *child (may be NULL).  False when gone. */
+extern bool spf_record_fetch(const SpfIndex *index, SpfRecordRef ref, int level,
+							 SpfVector *vector, SpfPageRef *child);
+
+/*
+ * Store a new record, in a change of its own.  `near` is a block to try first, or
+ * InvalidBlockNumber.  For level 0 `tid` is its row, else `child` its posting.
+ */
+extern SpfRecordRef spf_record_insert(const SpfIndex *index, int level, const SpfVector *vector,
+									  const ItemPointerData *tid, SpfPageRef child,
+									  BlockNumber near);
+
+/*
+ * Add a row to a record.  False when the record is gone, or its page is full and it has too few
+ * rows to be worth a page of its own; then nothing was done.
+ */
+extern bool spf_record_add_tid(const SpfIndex *index, SpfRecordRef ref,
+							   const ItemPointerData *tid);
+
+/* Within a larger change: delete the record (its page locked exclusively by the caller). */
+extern void spf_record_delete(Page page, uint16 offset);
+
+/* Likewise: let a centroid lead to another posting. */
+extern void spf_record_set_child(Page page, uint16 offset, SpfPageRef child);
+
+/*
+ * The rows on one TIDS page: copies them to tids[SPF_TIDS_PER_PAGE], returns how many, and the next
+ * page.  A page that is no TIDS page of this record any more gives none.
+ */
+extern int	spf_record_more(const SpfIndex *index, BlockNumber block, SpfRecordRef owner,
+							ItemPointerData *tids, BlockNumber *next);
+
+/* More than any TIDS page holds */
+#define SPF_TIDS_PER_PAGE	((int) (SPF_PAGE_SPACE / sizeof(ItemPointerData)))
+
+/* ---- writing in bulk: building ---- */
+
+/* Fills record pages one after the other. */
+typedef struct SpfRecordWriter
+{
+	SpfIndex   *index;
+	Buffer		buf;			/* pinned, or InvalidBuffer */
+	int			fill;			/* bytes to leave free on each page */
+} SpfRecordWriter;
+
+extern void spf_record_writer_begin(SpfRecordWriter *writer, SpfIndex *index, int fillfactor);
+/* The record has `ntids` rows, up to SPF_WRITER_TIDS, or, at level > 0, none but a child. */
+#define SPF_WRITER_TIDS		8
+extern SpfRecordRef spf_record_writer_add(SpfRecordWriter *writer, int level,
+										  const SpfVector *vector,
+										  const ItemPointerData *tids, int ntids,
+										  SpfPageRef child);
+extern void spf_record_writer_end(SpfRecordWriter *writer);
+
+/* ---- vacuum ---- */
+
+typedef bool (*SpfTidIsDead) (ItemPointer tid, void *state);
+
+typedef struct SpfRecordVacuum
+{
+	const SpfIndex *index;
+	SpfTidIsDead is_dead;
+	void	   *state;
+	BufferAccessStrategy strategy;
+	double		removed;		/* TIDs */
+	double		kept;
+	double		records;		/* records alive at level 0 */
+
+	/* called for each record killed, after its page was unlocked */
+	void		(*killed) (void *state, SpfRecordRef ref);
+} SpfRecordVacuum;
+
+/* Take dead rows out of the records of one page; it becomes free when nothing is left. */
+extern void spf_record_vacuum_page(SpfRecordVacuum *vacuum, BlockNumber block);
+
+#endif							/* SPF_RECORD_H */

@@ -1,0 +1,407 @@
+/*-------------------------------------------------------------------------
+ *
+ * route.c
+ *	  From the root down: postings in order of their centroids' distance.
+ *
+ * See route.h.  One page is locked at a time, in share mode, and only for as
+ * long as it takes to scan it or to copy from it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include <math.h>
+
+#include "port/pg_bitutils.h"
+#include "utils/memutils.h"
+
+#include "posting.h"
+#include "record.h"
+#include "route.h"
+
+/* Entries whose records are read in one go, page by page. */
+#define READ_BATCH		16
+
+/*
+ * Upper levels go by estimates rather than by lower bounds: what is read is then what is
+ * given, and the order need not be exact, as it is only that of probing.
+ */
+#define ROUTE_OPTIMISM	0.25f
+
+/* ---- probing one posting ---- */
+
+static void
+scan_page(SpfProbe *probe, const SpfPostingView *view, float centroid)
+{
+	const SpfIndex *index = probe->index;
+	int			nblocks = spf_posting_nblocks(index, view);
+	float		est[SPF_MAX_LANES];
+	float		lower[SPF_MAX_LANES];
+
+	for (int b = 0; b < nblocks; b++)
+	{
+		const uint8_t *block = spf_posting_block(index, view, b);
+		uint32		mask = spf_query_block(probe->query, centroid, block,
+										   spf_posting_lanes(index, view, b),
+										   probe->threshold, est, lower);
+
+		if (mask == 0)
+			continue;
+		if (probe->found != NULL)
+		{
+			probe->found(probe->state, block, mask, est, lower);
+			continue;
+		}
+		while (mask != 0)
+		{
+			int			lane = pg_rightmost_one_pos32(mask);
+
+			mask &= mask - 1;
+			spf_queue_push(probe->queue,
+						   est[lane] - probe->optimism * (est[lane] - lower[lane]),
+						   SPF_ITEM_ENTRY, spf_posting_ref(index, block, lane));
+		}
+	}
+	probe->work->entries += view->used;
+	probe->work->pages++;
+}
+
+/*
+ * Scan one head and its chain.  Where it turns out retired, copies where to go to forwards[] and
+ * returns how many.
+ */
+static int
+probe_chain(SpfProbe *probe, SpfPageRef head, float centroid, SpfPageRef *forwards)
+{
+	SpfPageRef	next = head;
+	BlockNumber pages = 0;
+
+	while (BlockNumberIsValid(next.block))
+	{
+		Buffer		buf = spf_page_follow(probe->index->rel, next, SPF_PAGE_POSTING,
+										  BUFFER_LOCK_SHARE);
+		SpfPostingView view;
+
+		if (!BufferIsValid(buf))
+		{
+			probe->work->gone++;
+			return 0;
+		}
+		spf_posting_view(probe->index, buf, &view);
+		if (view.retired && pages == 0)
+		{
+			int			n = view.nforwards;
+
+			memcpy(forwards, view.forwards, n * sizeof(SpfPageRef));
+			UnlockReleaseBuffer(buf);
+			return n;
+		}
+		if (view.level != probe->level || view.head != (pages == 0))
+		{
+			UnlockReleaseBuffer(buf);
+			probe->work->gone++;
+			return 0;
+		}
+		scan_page(probe, &view, centroid);
+		next = view.next;
+		UnlockReleaseBuffer(buf);
+
+		if ((++pages & 63) == 0)
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (pages > RelationGetNumberOfBlocks(probe->index->rel))
+				spf_page_corrupted(probe->index->rel, head.block,
+								   "A posting's pages have no end.");
+		}
+	}
+	return 0;
+}
+
+/* The route to a posting that took over from another, by its own centroid. */
+static bool
+route_to(const SpfIndex *index, const SpfQuery *query, SpfPageRef posting, SpfRoute *route)
+{
+	Buffer		buf = spf_page_follow(index->rel, posting, SPF_PAGE_POSTING, BUFFER_LOCK_SHARE);
+	SpfPostingView view;
+	SpfVector	vector;
+	bool		found = true;
+
+	route->posting = posting;
+	route->score = spf_query_centroid(query, NULL);
+	route->centroid = NULL;
+	if (!BufferIsValid(buf))
+		return false;
+	spf_posting_view(index, buf, &view);
+	UnlockReleaseBuffer(buf);
+	route->record = view.centroid;
+
+	/* one that was itself retired leads on, wherever its centroid was */
+	if (BlockNumberIsValid(view.centroid.block))
+	{
+		float	   *centroid = palloc(index->padded * sizeof(float));
+
+		vector.code = palloc(index->padded);
+		found = spf_record_fetch(index, view.centroid, view.level + 1, &vector, NULL);
+		if (found)
+		{
+			spf_record_decode(vector.code, vector.numbers.scale, index->padded, centroid);
+			route->score = spf_query_centroid(query, centroid);
+		}
+		pfree(vector.code);
+		pfree(centroid);
+	}
+	return found || view.retired;
+}
+
+static void
+probe_depth(SpfProbe *probe, const SpfRoute *route, int depth)
+{
+	SpfPageRef	forwards[SPF_MAX_FORWARDS];
+	int			n;
+
+	check_stack_depth();
+	if (depth > 64)
+		spf_page_corrupted(probe->index->rel, route->posting.block,
+						   "Retired postings lead in a circle.");
+	n = probe_chain(probe, route->posting, route->score, forwards);
+	for (int i = 0; i < n; i++)
+	{
+		SpfRoute	onward;
+
+		if (route_to(probe->index, probe->query, forwards[i], &onward))
+			probe_depth(probe, &onward, depth + 1);
+		else
+			probe->work->gone++;
+	}
+}
+
+void
+spf_probe_posting(SpfProbe *probe, const SpfRoute *route)
+{
+	CHECK_FOR_INTERRUPTS();
+	probe->work->probes[probe->level]++;
+	probe_depth(probe, route, 0);
+}
+
+/* ---- streams ---- */
+
+struct SpfStream
+{
+	const SpfIndex *index;
+	const SpfQuery *query;
+	SpfStream  *source;			/* NULL at the root */
+	SpfRoute	root;
+	bool		exhausted;		/* the source has no more postings */
+	bool		with_centroids;
+	int			level;
+	int			scanned;
+	int			beam;			/* scan at least so many before giving any */
+	int			given;
+	SpfProbe	probe;
+	SpfQueue	queue;
+	struct spf_seen_hash *seen;
+	SpfRoute   *routes;			/* of records read, numbered */
+	int			nroutes;
+	int			space;
+	SpfWork    *work;
+	float	   *scratch;
+	MemoryContext context;
+};
+
+void
+spf_route_root(const SpfMeta *meta, const SpfQuery *query, SpfRoute *route)
+{
+	route->posting = meta->root;
+	route->record = SPF_NO_RECORD;
+	route->score = spf_query_centroid(query, NULL);
+	route->centroid = NULL;
+}
+
+SpfStream *
+spf_stream_open(const SpfIndex *index, const SpfMeta *meta, const SpfQuery *query,
+				int level, int expect, bool with_centroids, SpfWork *work)
+{
+	SpfStream  *stream = palloc0(sizeof(SpfStream));
+
+	Assert(level >= 1);
+	stream->context = CurrentMemoryContext;
+	stream->index = index;
+	stream->query = query;
+	stream->with_centroids = with_centroids;
+	stream->level = level;
+	stream->work = work;
+	stream->beam = Max(SPF_MIN_BEAM, (expect + SPF_BEAM_SHARE - 1) / SPF_BEAM_SHARE);
+	if (level < meta->root_level)
+		stream->source = spf_stream_open(index, meta, query, level + 1, stream->beam,
+										 false, work);
+	else if (level == meta->root_level)
+		spf_route_root(meta, query, &stream->root);
+	else
+		stream->exhausted = true;	/* nothing is above the root */
+
+	spf_queue_init(&stream->queue, 256);
+	stream->seen = spf_seen_make(CurrentMemoryContext, Max(128, 4 * expect));
+	stream->space = Max(32, expect * 2);
+	stream->routes = palloc(stream->space * sizeof(SpfRoute));
+	stream->scratch = palloc(index->padded * sizeof(float));
+	stream->probe = (SpfProbe)
+	{
+		.index = index,.query = query,.level = level,.optimism = ROUTE_OPTIMISM,
+			.queue = &stream->queue,.work = work,.threshold = INFINITY
+	};
+	return stream;
+}
+
+/* Scan one more posting of the stream's own level; false if there is none. */
+static bool
+scan_next(SpfStream *stream)
+{
+	SpfRoute	route;
+
+	if (stream->exhausted)
+		return false;
+	if (stream->source == NULL)
+	{
+		route = stream->root;
+		stream->exhausted = true;
+	}
+	else if (!spf_stream_next(stream->source, &route))
+	{
+		stream->exhausted = true;
+		return false;
+	}
+	spf_probe_posting(&stream->probe, &route);
+	stream->scanned++;
+	return true;
+}
+
+/* A centroid's record was read: put its child in line. */
+static void
+take_record(SpfStream *stream, SpfRecordRef ref, const SpfRecordView *view)
+{
+	SpfRoute   *route;
+
+	if (stream->nroutes == stream->space)
+	{
+		stream->space *= 2;
+		stream->routes = repalloc_huge(stream->routes, stream->space * sizeof(SpfRoute));
+	}
+	route = &stream->routes[stream->nroutes];
+	route->posting = view->child;
+	route->record = ref;
+	route->centroid = NULL;
+	spf_record_decode(view->code, view->numbers.scale, stream->index->padded, stream->scratch);
+	route->score = spf_query_centroid(stream->query, stream->scratch);
+	if (stream->with_centroids)
+	{
+		route->centroid = palloc(stream->index->padded * sizeof(float));
+		memcpy(route->centroid, stream->scratch, stream->index->padded * sizeof(float));
+	}
+	spf_queue_push_number(&stream->queue, route->score, SPF_ITEM_RECORD, stream->nroutes);
+	stream->nroutes++;
+}
+
+static int
+compare_refs(const void *a, const void *b)
+{
+	const SpfRecordRef *x = a;
+	const SpfRecordRef *y = b;
+
+	if (x->block != y->block)
+		return x->block < y->block ? -1 : 1;
+	return (int) x->offset - (int) y->offset;
+}
+
+/* Read the records of the entries that are first in line, page by page. */
+static void
+read_batch(SpfStream *stream)
+{
+	SpfRecordRef refs[READ_BATCH];
+	int			n = 0;
+	const SpfItem *first;
+
+	while (n < READ_BATCH && (first = spf_queue_first(&stream->queue)) != NULL &&
+		   spf_item_kind(first) == SPF_ITEM_ENTRY)
+	{
+		SpfItem		item = spf_queue_pop(&stream->queue);
+
+		refs[n] = spf_item_ref(&item);
+		if (spf_seen_add(stream->seen, refs[n]))
+			n++;
+	}
+	qsort(refs, n, sizeof(SpfRecordRef), compare_refs);
+
+	for (int i = 0; i < n;)
+	{
+		BlockNumber block = refs[i].block;
+		Buffer		buf = spf_record_page(stream->index->rel, block, BUFFER_LOCK_SHARE);
+
+		for (; i < n && refs[i].block == block; i++)
+		{
+			SpfRecordView view;
+
+			if (BufferIsValid(buf) &&
+				spf_record_view(stream->index, buf, refs[i].offset, refs[i].version,
+								stream->level, &view))
+			{
+				take_record(stream, refs[i], &view);
+				stream->work->records++;
+			}
+		}
+		if (BufferIsValid(buf))
+			UnlockReleaseBuffer(buf);
+	}
+}
+
+bool
+spf_stream_next(SpfStream *stream, SpfRoute *route)
+{
+	MemoryContext old = MemoryContextSwitchTo(stream->context);
+	bool		found = false;
+
+	for (;;)
+	{
+		const SpfItem *first;
+
+		if (stream->scanned < stream->beam && scan_next(stream))
+			continue;
+		first = spf_queue_first(&stream->queue);
+		if (first == NULL)
+		{
+			if (scan_next(stream))
+				continue;
+			break;
+		}
+		if (spf_item_kind(first) == SPF_ITEM_ENTRY)
+		{
+			read_batch(stream);
+			continue;
+		}
+		*route = stream->routes[spf_queue_pop(&stream->queue).ref.block];
+		stream->given++;
+		stream->beam = Max(stream->beam, stream->given / SPF_BEAM_SHARE + 1);
+		found = true;
+		break;
+	}
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
+int
+spf_route_nearest(const SpfIndex *index, const SpfMeta *meta, const SpfQuery *query,
+				  int level, int want, SpfRoute *routes)
+{
+	SpfWork		work = {0};
+	SpfStream  *stream;
+	int			n = 0;
+
+	if (level >= meta->root_level)
+	{
+		spf_route_root(meta, query, &routes[0]);
+		return 1;
+	}
+	stream = spf_stream_open(index, meta, query, level + 1, want, true, &work);
+	while (n < want && spf_stream_next(stream, &routes[n]))
+		n++;
+	return n;
+}
