@@ -25,11 +25,11 @@
 PG_MODULE_MAGIC;
 
 int			spf_setting_nprobe;
-double		spf_setting_target_recall;
-int			spf_setting_iterative_scan;
-int			spf_setting_max_scan_tuples;
-int			spf_setting_expected_rows;
-bool		spf_setting_rerank;
+double		spf_setting_target_recall = 0.95;
+int			spf_setting_iterative_scan = SPF_ITERATIVE_STRICT;
+int			spf_setting_max_scan_tuples = 20000;
+int			spf_setting_expected_rows = 10;
+bool		spf_setting_rerank = true;
 static char *setting_simd;
 
 static relopt_kind options_kind;

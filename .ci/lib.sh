@@ -316,11 +316,14 @@ native_server_copy()
 # Download a package by the system's own sources into FOLDER, and print its path: system_deb PACKAGE FOLDER
 system_deb()
 {
+	local version
+
 	apt_update
-	package_known "$1" || return 1
+	version=$(apt-cache madison "$1" | awk '$6 != "Sources" { print $3; exit }')
+	[ -n "$version" ] || return 1
 	mkdir -p "$2"
-	(cd "$2" && logged "$2/log" apt-get -q -o APT::Sandbox::User=root download "$1") || return 1
-	printf '%s\n' "$2/$1"_*.deb
+	(cd "$2" && logged "$2/log" apt-get -q -o APT::Sandbox::User=root download "$1=$version") || return 1
+	printf '%s\n' "$2/$1_${version//:/%3a}"_*.deb
 }
 
 # What gives the server of PG_CONFIG its pgvector: nothing where it has it, else

@@ -146,7 +146,10 @@ extern void spf_query_init(SpfQuery *query, const SpfShape *shape, SpfMetric met
 extern void spf_query_record(const SpfQuery *query, const int8_t *v,
 							 const SpfRecordNumbers *numbers, float *est, float *lower);
 
-/* The score (exact but for float rounding) of a decoded centroid c[padded], NULL for the zero vector. */
+/*
+ * The score (exact but for float rounding) of a decoded centroid c[padded],
+ * NULL for the zero vector.
+ */
 extern float spf_query_centroid(const SpfQuery *query, const float *c);
 
 /*

@@ -46,11 +46,12 @@ typedef struct SpfPoints
 
 /*
  * Balanced k-means of n points (floats, n x padded) into k clusters: Lloyd
- * rounds, no cluster smaller than min_share * n / k nor (as far as that
- * allows) larger than max_share * n / k.  centroids[k x padded] and assign[n] are
- * filled; every cluster has at least one point when n >= k, also
- * where all points are equal.  Returns the number of distinct clusters that
- * make sense: 1 when all points are equal (assign is then all 0).
+ * rounds, no cluster smaller than min_share * n / k (rounded down) nor larger
+ * than max_share * n / k (rounded up).  centroids[k x padded] and assign[n] are
+ * filled, the centroids being the means of what is assigned to them.  Returns
+ * the number of clusters, which all have at least one point: k; or n for n < k;
+ * or 1 when all points are equal.  Centroids beyond this number repeat the last.
+ * For halving a posting 20 rounds are enough to come to rest.
  */
 typedef struct SpfKmeansOptions
 {
@@ -66,8 +67,8 @@ extern int	spf_kmeans(const float *points, int n, int padded, int k,
 					   float *centroids, int32_t *assign);
 
 /*
- * out[i * stride + j] = |x[i] - row j|^2 for nx <= SPF_MANY vectors x[i] and nrows rows.
- * Rows are read into the nearest cache once for all x.
+ * out[i * stride + j] = |x[i] - row j|^2 for nx <= SPF_MANY vectors x[i] and nrows
+ * rows.  Rows are read into the nearest cache once for all x.
  */
 #define SPF_MANY		4
 
@@ -94,9 +95,9 @@ typedef struct SpfCentroids
  * within each group), balanced, then `polish` rounds in which every point
  * goes to the nearest of all centroids and these are recomputed.  May return
  * fewer than `want` where the points are too few or too equal, at least 1 for
- * n >= 1.  Memory beyond the points: the centroids twice, plus 16 bytes a point,
- * plus one group's points as floats (groups are subsampled beyond 64 MB).
- * Everything comes from host->alloc, the result included.
+ * n >= 1.  Memory beyond the points: the centroids twice, plus 12 bytes a point,
+ * plus one group's points as floats (groups are subsampled beyond 64 MB) and 20
+ * bytes for each of these.  Everything comes from host->alloc, the result included.
  */
 extern SpfCentroids *spf_train(const SpfPoints *points, int want, int polish, uint64_t seed,
 							   const SpfKmeansHost *host);
@@ -104,9 +105,9 @@ extern SpfCentroids *spf_train(const SpfPoints *points, int want, int polish, ui
 extern void spf_centroids_free(SpfCentroids *centroids, const SpfKmeansHost *host);
 
 /*
- * The (nearly) `want` nearest centroids of x[padded], nearest first: ids to id[], |x - c|^2
- * to dist2[].  Looks into the `beam` nearest groups.  Returns how many: min(want, what these hold).
- * `scratch` has spf_nearest_scratch() floats.
+ * The (nearly) `want` nearest centroids of x[padded], nearest first: ids to id[],
+ * |x - c|^2 to dist2[].  Looks into the `beam` nearest groups.  Returns how many:
+ * min(want, what these hold).  `scratch` has spf_nearest_scratch() floats.
  */
 extern int	spf_nearest(const SpfCentroids *centroids, const float *x, int want, int beam,
 						float *scratch, int32_t *id, float *dist2);

@@ -19,7 +19,7 @@
 /* Half of the last place of a float: what one operation may round, relatively. */
 #define UNIT			(1.0 / (1 << 24))
 
-/* What rotating a vector may do to it, relative to its norm; measured: 3e-7. */
+/* What rotating a vector may do to it, relative to its norm; measured: 2.2e-7. */
 #define ROTATION		1e-6
 
 /* Squares below this may have vanished from a float, or be only roughly right. */

@@ -316,7 +316,9 @@ open_heap(IndexScanDesc desc)
 {
 	SpfScan    *scan = desc->opaque;
 	SpfHeapAccess *heap = &scan->heap;
+	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(scan));
 
+	/* it outlives rescans */
 	heap->fetch = table_index_fetch_begin(desc->heapRelation);
 	heap->slot = table_slot_create(desc->heapRelation, NULL);
 	heap->info = BuildIndexInfo(desc->indexRelation);
@@ -326,6 +328,7 @@ open_heap(IndexScanDesc desc)
 		heap->estate = CreateExecutorState();
 		GetPerTupleExprContext(heap->estate)->ecxt_scantuple = heap->slot;
 	}
+	MemoryContextSwitchTo(old);
 }
 
 /* The indexed value of the row in the slot. */

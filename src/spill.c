@@ -50,8 +50,11 @@ spf_sort_put(SpfSort *sort, int32 major, int32 minor, const void *data, Size len
 
 	if (sort->space < length + VARHDRSZ)
 	{
+		/* callers put from contexts that they reset */
+		if (sort->buffer)
+			pfree(sort->buffer);
 		sort->space = length + VARHDRSZ;
-		sort->buffer = sort->buffer ? repalloc(sort->buffer, sort->space) : palloc(sort->space);
+		sort->buffer = MemoryContextAlloc(GetMemoryChunkContext(sort), sort->space);
 	}
 	SET_VARSIZE(sort->buffer, length + VARHDRSZ);
 	memcpy(VARDATA(sort->buffer), data, length);

@@ -8,8 +8,9 @@
  * sqrt(k) groups, then each group is clustered by itself.  What this loses,
  * at the borders of the groups, the polish rounds bring back: there each point
  * looks into the nearest few groups for the nearest of all centroids.  After
- * each round the centroids themselves are grouped anew (they are few), so
- * that a group remains what it is for: a neighbourhood, of about equal size everywhere.
+ * each round the centroids themselves are grouped anew (they are few), so that
+ * a group remains what it is for: a neighbourhood, of about the same size
+ * everywhere.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,6 +36,9 @@
 /* Up to so many centroids are one group. */
 #define ONE_GROUP		16
 
+/* A group is clustered on at most so many points a cluster. */
+#define CLUSTER_SAMPLE	1024
+
 /* Rounds within a group, and of the grouping of the centroids. */
 #define CLUSTER_ROUNDS	8
 #define REGROUP_ROUNDS	4
@@ -45,7 +49,11 @@
 /* ... and not for longer than so many floats' differences (a few milliseconds). */
 #define BATCH_WORK		1e8
 
+/* Where rows of floats are aligned to. */
 #define CACHE_LINE		64
+
+/* For the progress: the share of the work in finding the groups, and in parting into them. */
+#define GROUPS_SHARE	0.04
 
 /* After a polish round, clusters outside of these shares of the mean go. */
 #define TOO_SMALL		0.33
@@ -457,13 +465,13 @@ make_groups(Train *train)
 	taken = load(train, NULL, n, sample < train->room ? (int) sample : train->room);
 	result->ngroups = spf_kmeans(train->buffer, taken, train->padded, result->ngroups, &how,
 								 train->host, result->groups, train->assign);
-	advance(train, 0.04);
+	advance(train, GROUPS_SHARE);
 	/* the groups' centres are centroids, too: all of one group */
 	start[0] = 0;
 	start[1] = result->ngroups;
 	centres.start = start;
 	centres.ncentroids = result->ngroups;
-	label_points(train, &centres, false, 0.04);
+	label_points(train, &centres, false, GROUPS_SHARE);
 }
 
 /* Take in `count` centroids from where they are, behind the others; equal ones once. */
@@ -503,8 +511,8 @@ cluster_groups(Train *train, double share)
 		SpfKmeansOptions how = options(train, CLUSTER_ROUNDS, 0.5, 1.5);
 		float	   *to = train->fresh + (size_t) train->nfresh * train->padded;
 		int			k,
-					taken,
-					most;
+					most,
+					taken;
 
 		if (size == 0)
 			continue;
@@ -515,7 +523,8 @@ cluster_groups(Train *train, double share)
 		k = k > 1 ? k : 1;
 		points_left -= size;
 		want_left -= k;
-		taken = load(train, train->order + train->start[g], size, train->room);
+		most = k < train->room / CLUSTER_SAMPLE ? k * CLUSTER_SAMPLE : train->room;
+		taken = load(train, train->order + train->start[g], size, most);
 		k = k < taken ? k : taken;
 		k = spf_kmeans(train->buffer, taken, train->padded, k, &how, train->host,
 					   to, train->assign);
@@ -592,7 +601,7 @@ append_halves(Train *train, int j)
 								to, train->assign);
 }
 
-/* The sizes of the labels' clusters, largest first, as (size, label) in one number. */
+/* qsort: (size, label) in one number, largest first. */
 static int
 by_size(const void *a, const void *b)
 {
@@ -603,44 +612,62 @@ by_size(const void *a, const void *b)
 }
 
 /*
- * The fresh centroids from the labelled points: means; but clusters that have
- * lost (nearly) all their points are given up, and as many of the largest halved.
+ * Choose what becomes of each label's cluster: TAKE its mean, HALVE it, or DROP it.
+ * Those that have lost (nearly) all their points go, and as many of the
+ * largest are halved; where there are not so many, some small ones stay.
  */
+enum
+{
+	DROP, TAKE, HALVE
+};
+
 static void
-take_means(Train *train)
+choose_fates(Train *train, char *fate)
 {
 	int			count = train->result->ncentroids;
 	double		mean = (double) train->points->n / train->want;
 	int			spare = train->want;
 	int			nlarge = 0;
 	uint64_t   *large = train->host->alloc((size_t) count * sizeof(uint64_t));
-	char	   *halve = train->host->alloc((size_t) count);
 
 	for (int j = 0; j < count; j++)
 	{
 		int			size = train->start[j + 1] - train->start[j];
 
-		halve[j] = 0;
-		if (size > 0 && size >= TOO_SMALL * mean)
-			spare--;
+		fate[j] = size > 0 && size >= TOO_SMALL * mean ? TAKE : DROP;
+		spare -= fate[j] == TAKE;
 		if (size > 1 && size > TOO_LARGE * mean)
 			large[nlarge++] = ((uint64_t) size << 32) | (uint32_t) j;
 	}
 	qsort(large, (size_t) nlarge, sizeof(uint64_t), by_size);
 	for (int l = 0; l < nlarge && spare > 0; l++, spare--)
-		halve[(uint32_t) large[l]] = 1;
+		fate[(uint32_t) large[l]] = HALVE;
+	for (int j = 0; j < count && spare > 0; j++)
+		if (fate[j] == DROP && train->start[j + 1] > train->start[j])
+		{
+			fate[j] = TAKE;
+			spare--;
+		}
+	train->host->release(large);
+}
+
+/* The fresh centroids, from the labelled points. */
+static void
+take_means(Train *train)
+{
+	int			count = train->result->ncentroids;
+	char	   *fate = train->host->alloc((size_t) count);
+
+	choose_fates(train, fate);
 	train->nfresh = 0;
 	for (int j = 0; j < count; j++)
 	{
-		int			size = train->start[j + 1] - train->start[j];
-
-		if (halve[j])
+		if (fate[j] == HALVE)
 			append_halves(train, j);
-		else if (size > 0 && (size >= TOO_SMALL * mean || spare-- > 0))
+		else if (fate[j] == TAKE)
 			append_mean(train, j);
 	}
-	train->host->release(halve);
-	train->host->release(large);
+	train->host->release(fate);
 }
 
 /* Rows begin where a line of the cache does; *chunk is what to release. */
@@ -694,7 +721,7 @@ spf_train(const SpfPoints *points, int want, int polish, uint64_t seed,
 	prepare(&train, ngroups);
 	if (train.want > 0)
 	{
-		share = 0.92 / (1 + polish);
+		share = (1 - 2 * GROUPS_SHARE) / (1 + polish);
 		make_groups(&train);
 		cluster_groups(&train, share);
 		regroup(&train);

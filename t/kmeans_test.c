@@ -397,6 +397,12 @@ check_shape(const SpfCentroids *c, int want)
 	CHECK(!progress_fell && progress_last == 1);
 }
 
+static float
+distance(const SpfCentroids *c, const float *x, int j)
+{
+	return spf_kernels->l2sq(x, c->centroids + (size_t) j * c->padded, c->padded);
+}
+
 /* The nearest of all, by looking at all. */
 static int
 true_nearest(const SpfCentroids *c, const float *x, float *dist2)
@@ -406,7 +412,7 @@ true_nearest(const SpfCentroids *c, const float *x, float *dist2)
 	*dist2 = INFINITY;
 	for (int j = 0; j < c->ncentroids; j++)
 	{
-		float		d = spf_kernels->l2sq(x, c->centroids + (size_t) j * c->padded, c->padded);
+		float		d = distance(c, x, j);
 
 		if (d < *dist2)
 		{
@@ -552,9 +558,8 @@ test_nearest(void)
 			sorted = sorted && (k == 0 || dist2[k - 1] <= dist2[k]);
 			once = once && !seen[id[k]];
 			seen[id[k]] = true;
-			same = same && fabsf(dist2[k] - spf_kernels->l2sq(x + (size_t) i * padded,
-															  c->centroids + (size_t) id[k] * padded,
-															  padded)) <= 1e-5f * dist2[k];
+			same = same && fabsf(dist2[k] - distance(c, x + (size_t) i * padded, id[k])) <=
+				1e-5f * dist2[k];
 		}
 	}
 	CHECK(sorted && once && same);

@@ -14,7 +14,8 @@
 #include <string.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma"))), apply_to = function)
+#pragma clang attribute push( \
+	__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma"))), apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")
@@ -143,8 +144,9 @@ vw_fold(VW v)
 static inline void
 vh_add16(uint32_t *sums, VH a, VH b)
 {
-	__m256i		both = _mm256_inserti128_si256(_mm256_castsi128_si256((__m128i) a), (__m128i) b, 1);
+	__m256i		both = _mm256_castsi128_si256((__m128i) a);
 
+	both = _mm256_inserti128_si256(both, (__m128i) b, 1);
 	_mm512_storeu_si512(sums, _mm512_add_epi32(_mm512_loadu_si512(sums),
 											   _mm512_cvtepu16_epi32(both)));
 }
