@@ -343,16 +343,12 @@ vector_for()
 			fi
 			;;
 	esac
-	vector_source "$major"
+	vector_source
 }
+
+vector_source() { suite_tarball trixie pgvector; }
 
 server_major() { "$1" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/'; }
-
-# 0.8.0, which trixie has, does not compile for 18 and later
-vector_source()
-{
-	if [ "$1" -ge 18 ]; then suite_tarball forky pgvector; else suite_tarball trixie pgvector; fi
-}
 
 # A server built from a Debian source package, with assertions; prints its
 # pg_config.  assert_server 17
@@ -517,11 +513,18 @@ install_vector()
 			;;
 		*.deb)
 			bindir=$("$pg_config" --bindir)
-			dpkg -x "$vector" "${bindir%/usr/lib/postgresql/*}"
+			dpkg -x "$vector" "${bindir%/usr/lib/postgresql/*}" || return 1
+			own "${bindir%/usr/lib/postgresql/*}"
 			;;
 		*)
 			mkdir -p "$folder"
 			tar -xf "$vector" -C "$folder" --strip-components=1 || return 1
+			if [ "$(server_major "$pg_config")" -ge 18 ]; then
+				# pgvector 0.8.0 came before 18 and what changed in it
+				sed -i -e 's/vacuum_delay_point()/vacuum_delay_point(false)/' \
+					-e 's/tupdesc->attrs\[0\]\./TupleDescAttr(buildstate->tupdesc, 0)->/; s/buildstate->TupleDescAttr/TupleDescAttr/' \
+					"$folder"/src/*.c
+			fi
 			own "$folder"
 			# OPTFLAGS: for any processor; its distance functions choose theirs at run time
 			logged "$folder.log" as_server_user make -s -j"$SPF_JOBS" -C "$folder" PG_CONFIG="$pg_config" with_llvm=no OPTFLAGS= &&

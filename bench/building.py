@@ -133,9 +133,24 @@ def build(database, method, data, table, settings, progress):
     return measured
 
 
+def has_function(database, name):
+    """Whether the extension installed here brings this function."""
+    return bool(name) and database.value(f"SELECT count(*) FROM pg_proc WHERE proname = '{name}';") != "0"
+
+
 def inspected(database, method, index):
-    """What the method tells of an index, as a dict; None for a method that tells nothing."""
-    return json.loads(database.value(method.inspect.format(index=index))) if method.inspect else None
+    """What the method's own statistics tell of an index, as a dict; None where it has none."""
+    if not has_function(database, method.stats):
+        return None
+    return json.loads(database.value(f"SELECT row_to_json(s) FROM {method.stats}('{index}') s;"))
+
+
+def checked(database, method, index):
+    """True when the method's own verifier found the index sound, None where it has none; raises on damage."""
+    if not has_function(database, method.check):
+        return None
+    database.run(f"SELECT {method.check}('{index}');")
+    return True
 
 
 def prewarm(database, table):

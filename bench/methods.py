@@ -17,8 +17,8 @@ class Method:
     highest: object            # function: number of rows -> largest sensible value of the knob
     sweep: tuple               # values of the knob for the recall/throughput curve
     presets: tuple = field(default=({},))
-    inspect: str = ""          # SQL for a JSON row of figures of an index, after its build and after the writes
-    check: str = ""            # SQL that raises when an index is damaged, after the writes
+    stats: str = ""            # function(regclass) of one row of figures, kept in the results
+    check: str = ""            # function(regclass) that raises when an index is damaged, called after the writes
 
     def create_statement(self, table, data, name):
         """CREATE INDEX for a table of the data set's column type and metric."""
@@ -37,7 +37,7 @@ METHODS = {
         "spfresh", "spfresh", lambda rows: "", "spfresh.nprobe", lambda rows: max(64, min(8192, rows // 16)),
         (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512),
         ({}, {"spfresh.target_recall": 0.9}, {"spfresh.target_recall": 0.99}),
-        "SELECT row_to_json(s) FROM spfresh_stats('{index}') s;", "SELECT spfresh_check('{index}');"),
+        "spfresh_stats", "spfresh_check"),
     "hnsw": Method(
         "hnsw", "hnsw", lambda rows: "m = 16, ef_construction = 64", "hnsw.ef_search", lambda rows: 1000,
         (10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 1000)),

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from building import WAL, ProgressWatch, build, inspected, prewarm, timed_statement
+from building import WAL, ProgressWatch, build, checked, inspected, prewarm, timed_statement
 from client import Database, copy_stream
 from loading import create_database, load_keyed, load_rows
 from methods import BASELINE, METHODS
@@ -89,8 +89,7 @@ class WriteTest:
             rest, k = surviving_truth(self.data.truth_ids, k)
             found["recall_after_vacuum"] = self.recalls(database, table, k, points, rest)
             found["figures"] = inspected(database, METHODS[name], f"{table}_v")
-            if METHODS[name].check:
-                database.run(METHODS[name].check.format(index=f"{table}_v"))
+            found["checked"] = checked(database, METHODS[name], f"{table}_v")
         return found
 
     def copy(self, database, table):

@@ -35,6 +35,7 @@
 #include "utils/memutils.h"
 #include "utils/sampling.h"
 
+#include "assign.h"
 #include "build.h"
 #include "calibrate.h"
 #include "insert.h"
@@ -48,7 +49,7 @@
 #define FIRST_BLOCKS		300
 
 /* Vectors wanted for each centroid, and at least in all. */
-#define SAMPLE_PER_CENTROID	64
+#define SAMPLE_PER_CENTROID	40
 #define SAMPLE_MIN			10000
 
 /* Rounds over all vectors of the sample: see DESIGN of train.c. */
@@ -59,8 +60,6 @@
 #define SHARE_CENTROIDS		0.25
 #define SHARE_SORT			0.30
 #define SHARE_GROUP			0.15
-
-#define ASSIGN_CANDIDATES	16
 
 typedef struct SpfBuild
 {
@@ -87,8 +86,7 @@ typedef struct SpfBuild
 
 	/* assigning a level */
 	SpfCentroids *centroids;	/* NULL: all in one posting */
-	int			beam;
-	float	   *scratch;
+	SpfAssigner *assigner;
 	SpfSort    *rows;			/* SpfRowItem by first posting and code */
 	SpfSort    *members;		/* SpfMember by posting */
 	SpfRecordWriter records;
@@ -296,11 +294,7 @@ train(SpfBuild *build, int centroids)
 	host.progress = report_training;
 	build->centroids = NULL;
 	if (centroids > 1 && build->nsample > 0)
-	{
 		build->centroids = spf_train(&points, centroids, POLISH_ROUNDS, SPF_SEED, &host);
-		build->beam = spf_default_beam(build->centroids);
-		build->scratch = palloc(spf_nearest_scratch(build->centroids) * sizeof(float));
-	}
 	pfree(build->codes);
 	pfree(build->scales);
 }
@@ -311,36 +305,24 @@ forget_centroids(SpfBuild *build)
 	if (build->centroids == NULL)
 		return;
 	spf_centroids_free(build->centroids, &spf_host);
-	pfree(build->scratch);
 	build->centroids = NULL;
 }
 
 /* ---- 3. assigning ---- */
 
-/* The postings that x belongs to, nearest first; returns how many. */
-static int
-choose_postings(SpfBuild *build, const float *x, int32 *postings)
+/* A row knows its postings: on to its record. */
+static void
+row_assigned(void *state, void *item, const int32 *postings, int npostings)
 {
-	int32_t		id[ASSIGN_CANDIDATES];
-	float		dist2[ASSIGN_CANDIDATES];
-	const float *candidates[ASSIGN_CANDIDATES];
-	int			chosen[ASSIGN_CANDIDATES];
+	SpfBuild   *build = state;
+	SpfRowItem *row = item;
 	int			padded = build->index->padded;
-	int			n;
 
-	if (build->centroids == NULL)
-	{
-		postings[0] = 0;
-		return 1;
-	}
-	n = spf_nearest(build->centroids, x, ASSIGN_CANDIDATES, build->beam, build->scratch,
-					id, dist2);
-	for (int i = 0; i < n; i++)
-		candidates[i] = build->centroids->centroids + (Size) id[i] * padded;
-	n = spf_choose_replicas(x, padded, candidates, dist2, n, build->index->replicas, chosen);
-	for (int i = 0; i < n; i++)
-		postings[i] = id[chosen[i]];
-	return n;
+	row->npostings = npostings;
+	memset(row->postings, 0, sizeof(row->postings));
+	memcpy(row->postings, postings, npostings * sizeof(int32));
+	spf_sort_put(build->rows, postings[0],
+				 (int32) hash_bytes((unsigned char *) row->code, padded), row, ROW_BYTES(padded));
 }
 
 static void
@@ -349,23 +331,21 @@ assign_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool aliv
 	SpfBuild   *build = state;
 	SpfIndex   *index = build->index;
 	MemoryContext old;
+	float	   *floats;
 	float	   *x;
 
 	if (isnull[0])
 		return;
 	old = MemoryContextSwitchTo(build->row_context);
-	if (row_floats(build, values[0], &x))
+	if (row_floats(build, values[0], &floats))
 	{
-		SpfRowItem *item = palloc0(ROW_BYTES(index->padded));
+		SpfRowItem *item = spf_assigner_slot(build->assigner, &x);
 
-		spf_index_rotate(index, x, x);
+		spf_index_rotate(index, floats, x);
 		spf_record_encode(x, index->padded, item->code, &item->numbers);
 		spf_record_decode(item->code, item->numbers.scale, index->padded, x);
 		item->tid = *tid;
-		item->npostings = choose_postings(build, x, item->postings);
-		spf_sort_put(build->rows, item->postings[0],
-					 (int32) hash_bytes((unsigned char *) item->code, index->padded),
-					 item, ROW_BYTES(index->padded));
+		spf_assigner_put(build->assigner);
 		build->index_tuples++;
 		pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE,
 									 (int64) build->index_tuples);
@@ -381,8 +361,11 @@ assign_rows(SpfBuild *build, double rows)
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, (int64) rows);
 	build->rows = spf_sort_begin((int) (maintenance_work_mem * SHARE_SORT));
+	build->assigner = spf_assigner_begin(build->index, build->centroids,
+										 ROW_BYTES(build->index->padded), row_assigned, build);
 	build->heap_tuples = table_index_build_scan(build->heap, build->index->rel, build->info,
 												true, true, assign_row, build, NULL);
+	spf_assigner_end(build->assigner);
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, (int64) build->index_tuples);
 	spf_sort_perform(build->rows);
 }
@@ -390,8 +373,10 @@ assign_rows(SpfBuild *build, double rows)
 /* ---- 4. records ---- */
 
 static void
-put_member(SpfBuild *build, SpfMember *member, const int32 *postings, int npostings)
+put_member(void *state, void *member, const int32 *postings, int npostings)
 {
+	SpfBuild   *build = state;
+
 	for (int i = 0; i < npostings; i++)
 		spf_sort_put(build->members, postings[i], 0, member,
 					 MEMBER_BYTES(build->index->padded));
@@ -694,7 +679,7 @@ assign_centroids(SpfBuild *build, SpfList *list)
 	SpfMember  *member = palloc(MEMBER_BYTES(padded));
 	double		count = (double) spf_list_count(list);
 	int			want = 1;
-	float	   *x = palloc(padded * sizeof(float));
+	float	   *x;
 
 	if (count > index->split_limit * SPF_ROOT_SHARE)
 		want = Max(2, plan_centroids(build, count, 0));
@@ -711,21 +696,20 @@ assign_centroids(SpfBuild *build, SpfList *list)
 	phase(SPF_PHASE_LEVELS);
 
 	build->members = spf_sort_begin((int) (maintenance_work_mem * SHARE_SORT));
+	build->assigner = spf_assigner_begin(index, build->centroids, MEMBER_BYTES(padded),
+										 put_member, build);
 	spf_list_rewind(list);
-	while (spf_list_next(list, member))
+	for (;;)
 	{
-		int32		postings[8];
-		int			n;
-
-		CHECK_FOR_INTERRUPTS();
+		member = spf_assigner_slot(build->assigner, &x);
+		if (!spf_list_next(list, member))
+			break;
 		spf_record_decode(member->code, member->scale, padded, x);
-		n = choose_postings(build, x, postings);
-		put_member(build, member, postings, n);
+		spf_assigner_put(build->assigner);
 	}
+	spf_assigner_end(build->assigner);
 	spf_sort_perform(build->members);
 	spf_list_end(list);
-	pfree(member);
-	pfree(x);
 }
 
 static void

@@ -27,11 +27,11 @@
 #include "route.h"
 #include "scan.h"
 
-#define SAMPLES			200
+#define SAMPLES			150
 #define MAX_K			100
 
 /* Records read to know a query's MAX_K nearest */
-#define MAX_READS		1000
+#define MAX_READS		300
 
 static const double targets[SPF_CAL_TARGETS] = {0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999};
 static const int ks[SPF_CAL_KS] = {1, 10, 30, 100};

@@ -217,6 +217,8 @@ spf_index_query(const SpfIndex *index, const float *floats)
 	else
 		spf_index_rotate(index, floats, rotated);
 	spf_query_init(query, &index->shape, index->type->metric, rotated, offset);
+	if (index->type->metric == SPF_IP)
+		query->origin_norm = sqrtf(spf_kernels->dot(index->origin, index->origin, index->padded));
 	pfree(rotated);
 	return query;
 }

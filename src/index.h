@@ -77,7 +77,6 @@ typedef struct SpfIndex
 	int			page_blocks;	/* blocks that a posting page holds */
 	SpfRotation *rotation;
 	float	   *origin;			/* [padded], not rotated */
-	float		origin_norm2;
 } SpfIndex;
 
 #define SPF_ROOT_SHARE		4
