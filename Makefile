@@ -16,9 +16,9 @@ PGFILEDESC = "spfresh - vector search for PostgreSQL"
 # Where this file is: a VPATH build runs elsewhere.
 TOP := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 
-# All numbers, no PostgreSQL: testable alone, and compiled for speed.
-NUMERIC = $(filter-out %_test.c,$(patsubst $(TOP)%,%,$(sort $(wildcard \
-	$(TOP)src/rotate.c $(TOP)src/grid.c $(TOP)src/record_code.c $(TOP)src/entry_code.c $(TOP)src/block_match.c $(TOP)src/query.c $(TOP)src/replicas.c $(TOP)src/kmeans.c $(TOP)src/train.c $(TOP)src/kernels/*.c))))
+# All numbers, no PostgreSQL: testable alone, and compiled for speed.  Whatever
+# knows of the server includes compat.h, the rest does not.
+NUMERIC = $(patsubst $(TOP)%,%,$(sort $(shell grep -L '"compat\.h"' $(TOP)src/*.c) $(wildcard $(TOP)src/kernels/*.c)))
 SOURCES = $(patsubst $(TOP)%,%,$(sort $(wildcard $(TOP)spfresh_am.c $(TOP)src/*.c $(TOP)src/kernels/*.c)))
 INCLUDED = $(wildcard $(TOP)src/*.h $(TOP)src/kernels/*.h)
 

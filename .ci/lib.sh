@@ -452,6 +452,8 @@ in_chroot()
 	unshare --mount --pid --fork --kill-child --propagation private bash -euc '
 		chroot=$1 folder=$2
 		shift 2
+		# its root a mount point, as programs in it may expect
+		mount --bind "$chroot" "$chroot"
 		mount --bind "$folder" "$chroot/work"
 		mount -t proc proc "$chroot/proc"
 		mount --rbind /dev "$chroot/dev"

@@ -49,7 +49,7 @@
 #define FIRST_BLOCKS		300
 
 /* Vectors wanted for each centroid, and at least in all. */
-#define SAMPLE_PER_CENTROID	40
+#define SAMPLE_PER_CENTROID	64
 #define SAMPLE_MIN			10000
 
 /* Rounds over all vectors of the sample: see DESIGN of train.c. */

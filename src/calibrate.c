@@ -36,6 +36,18 @@
 static const double targets[SPF_CAL_TARGETS] = {0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999};
 static const int ks[SPF_CAL_KS] = {1, 10, 30, 100};
 
+double
+spf_calibration_target(int i)
+{
+	return targets[i];
+}
+
+int
+spf_calibration_k(int i)
+{
+	return ks[i];
+}
+
 /* ---- use ---- */
 
 /* The table's value between two targets, along -log(1 - target). */
@@ -204,9 +216,9 @@ search_deeply(SpfCalibrator *cal, const SpfQuery *query)
 	stream = spf_stream_open(cal->index, &cal->meta, query, 1, cal->depth, false, &work);
 	for (cal->rank = 0; cal->rank < cal->depth; cal->rank++)
 	{
-		if (!spf_stream_next(stream, &route))
+		if (spf_stream_next(stream, &route, 1) == 0)
 			break;
-		spf_probe_posting(&cal->probe, &route);
+		spf_probe_postings(&cal->probe, &route, 1);
 	}
 }
 

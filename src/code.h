@@ -90,6 +90,10 @@ typedef struct SpfEntryNumbers
 extern void spf_entry_encode(const SpfShape *shape, const float *x, const float *c,
 							 uint8_t *code, SpfEntryNumbers *numbers);
 
+/* The numbers that an entry with this code must have (the verifier). */
+extern void spf_entry_numbers(const SpfShape *shape, const float *x, const float *c,
+							  const uint8_t *code, SpfEntryNumbers *numbers);
+
 /* Put an entry into a lane of a block, whatever was there before. */
 extern void spf_block_put(const SpfShape *shape, uint8_t *block, int lane,
 						  const uint8_t *code, const SpfEntryNumbers *numbers);

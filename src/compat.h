@@ -76,6 +76,31 @@ spf_extend_buffer(Relation rel)
 #endif
 }
 
+/* Ownership of a relation: one function for all kinds of objects since 16 */
+#if PG_VERSION_NUM >= 160000
+#define spf_owns_relation(relid, role)	object_ownercheck(RelationRelationId, relid, role)
+#else
+#define spf_owns_relation(relid, role)	pg_class_ownercheck(relid, role)
+#endif
+
+/* For maintenance as the table's owner; before 17 the caller's search_path stays */
+#if PG_VERSION_NUM >= 170000
+#define spf_restrict_search_path()	RestrictSearchPath()
+#else
+#define spf_restrict_search_path()	((void) 0)
+#endif
+
+/* What a relation's storage is known by was renamed in 16. */
+#if PG_VERSION_NUM >= 160000
+#define spf_storage_number(rel)	((rel)->rd_locator.relNumber)
+#define spf_read_recent(rel, block, buf) \
+	ReadRecentBuffer((rel)->rd_locator, MAIN_FORKNUM, block, buf)
+#else
+#define spf_storage_number(rel)	((rel)->rd_node.relNode)
+#define spf_read_recent(rel, block, buf) \
+	ReadRecentBuffer((rel)->rd_node, MAIN_FORKNUM, block, buf)
+#endif
+
 /* A path that must not be chosen: told so since 18, priced out before. */
 #if PG_VERSION_NUM >= 180000
 #define spf_disable_path(path)	((path)->disabled_nodes = 2)

@@ -66,6 +66,45 @@ choose_code(const float *r, int n, int bits, double norm2, float *g)
 	spf_grid_round(r, n, &grid, g);
 }
 
+/* The numbers of r = x - c coded as g; perp is infinite where floats cannot hold them. */
+static void
+numbers_of_code(const float *r, const float *c, const float *g, int n, double norm2,
+				SpfEntryNumbers *numbers)
+{
+	double		mul = norm2 / spf_dot_double(r, g, n);
+	double		add = norm2 + (c != NULL ? 2 * mul * spf_dot_double(c, g, n) : 0);
+
+	if (!(fabs(add) < HUGE2))
+		return;
+	numbers->add = (float) add;
+	numbers->mul = (float) mul;
+	numbers->perp = (float) sqrt(fmax(0, mul * mul * spf_dot_double(g, g, n) - norm2));
+}
+
+void
+spf_entry_numbers(const SpfShape *shape, const float *x, const float *c,
+				  const uint8_t *code, SpfEntryNumbers *numbers)
+{
+	int			n = shape->padded;
+	float		r[SPF_MAX_DIM];
+	float		g[SPF_MAX_DIM];
+	float		top = (float) (1 << shape->bits) / 2 - 0.5f;
+	double		norm2;
+
+	for (int i = 0; i < n; i++)
+	{
+		r[i] = c != NULL ? x[i] - c[i] : x[i];
+		g[i] = code[i] - top;
+	}
+	norm2 = spf_dot_double(r, r, n);
+	memset(numbers, 0, sizeof(*numbers));
+	if (norm2 <= TINY2)
+		return;
+	numbers->perp = INFINITY;
+	if (norm2 < HUGE2)
+		numbers_of_code(r, c, g, n, norm2, numbers);
+}
+
 void
 spf_entry_encode(const SpfShape *shape, const float *x, const float *c,
 				 uint8_t *code, SpfEntryNumbers *numbers)
@@ -75,8 +114,6 @@ spf_entry_encode(const SpfShape *shape, const float *x, const float *c,
 	float		g[SPF_MAX_DIM];
 	float		top = (float) (1 << shape->bits) / 2 - 0.5f;
 	double		norm2;
-	double		mul;
-	double		add;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -94,13 +131,7 @@ spf_entry_encode(const SpfShape *shape, const float *x, const float *c,
 	choose_code(r, n, shape->bits, norm2, g);
 	for (int i = 0; i < n; i++)
 		code[i] = (uint8_t) (int) (g[i] + top);
-	mul = norm2 / spf_dot_double(r, g, n);
-	add = norm2 + (c != NULL ? 2 * mul * spf_dot_double(c, g, n) : 0);
-	if (!(fabs(add) < HUGE2))
-		return;
-	numbers->add = (float) add;
-	numbers->mul = (float) mul;
-	numbers->perp = (float) sqrt(fmax(0, mul * mul * spf_dot_double(g, g, n) - norm2));
+	numbers_of_code(r, c, g, n, norm2, numbers);
 }
 
 /* ---- blocks ---- */

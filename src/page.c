@@ -17,6 +17,19 @@
 
 #include "page.h"
 
+int
+spf_record_ref_cmp(const void *a, const void *b)
+{
+	const SpfRecordRef *x = a;
+	const SpfRecordRef *y = b;
+
+	if (x->block != y->block)
+		return x->block < y->block ? -1 : 1;
+	if (x->offset != y->offset)
+		return (int) x->offset - (int) y->offset;
+	return (int) x->version - (int) y->version;
+}
+
 void
 spf_page_corrupted(Relation index, BlockNumber block, const char *what)
 {
@@ -47,22 +60,66 @@ spf_page_check(Relation index, Buffer buf)
 	return true;
 }
 
-Buffer
-spf_page_read_strategy(Relation index, BlockNumber block, int lockmode,
-					   BufferAccessStrategy strategy)
+/*
+ * Where this backend found blocks before.  A query visits a hundred pages for a
+ * microsecond each; finding them in the shared hash table is a good part of that.  A
+ * buffer that has another page by now is noticed by ReadRecentBuffer.
+ */
+#define HINTS			(1 << 15)
+
+/* So often the shared table is asked all the same, for only that counts as use of the buffer. */
+#define HINT_TURNS		16
+
+typedef struct SpfHint
 {
+	uint32		storage;
+	BlockNumber block;
 	Buffer		buf;
+} SpfHint;
 
-	/*
-	 * A pointer to beyond the end is as stale as any.  The size is looked up
-	 * only when the cached one does not cover the block already.
-	 */
-	if (!BlockNumberIsValid(block) ||
-		(block >= RelationGetSmgr(index)->smgr_cached_nblocks[MAIN_FORKNUM] &&
-		 block >= RelationGetNumberOfBlocks(index)))
+static SpfHint *hints = NULL;
+static uint32 hint_turn = 0;
+
+static Buffer
+read_buffer(Relation index, BlockNumber block)
+{
+	uint32		storage = spf_storage_number(index);
+	SpfHint    *hint;
+
+	if (RelationUsesLocalBuffers(index))
+		return ReadBuffer(index, block);
+	if (hints == NULL)
+		hints = MemoryContextAllocZero(TopMemoryContext, HINTS * sizeof(SpfHint));
+	hint = &hints[(block + storage * 7919) % HINTS];
+	if (hint->storage == storage && hint->block == block &&
+		++hint_turn % HINT_TURNS != 0 && spf_read_recent(index, block, hint->buf))
+	{
+		pgstat_count_buffer_read(index);
+		pgstat_count_buffer_hit(index);
+		return hint->buf;
+	}
+	hint->storage = storage;
+	hint->block = block;
+	hint->buf = ReadBuffer(index, block);
+	return hint->buf;
+}
+
+/* Is the block there?  The cached size serves, where it is known, for indexes rarely shrink. */
+static bool
+block_exists(Relation index, BlockNumber block)
+{
+	BlockNumber cached = RelationGetSmgr(index)->smgr_cached_nblocks[MAIN_FORKNUM];
+
+	if (cached != InvalidBlockNumber && block < cached)
+		return true;
+	return BlockNumberIsValid(block) && block < RelationGetNumberOfBlocks(index);
+}
+
+Buffer
+spf_page_lock_pinned(Relation index, Buffer buf, int lockmode)
+{
+	if (!BufferIsValid(buf))
 		return InvalidBuffer;
-
-	buf = ReadBufferExtended(index, MAIN_FORKNUM, block, RBM_NORMAL, strategy);
 	LockBuffer(buf, lockmode);
 	if (!spf_page_check(index, buf))
 	{
@@ -73,17 +130,44 @@ spf_page_read_strategy(Relation index, BlockNumber block, int lockmode,
 }
 
 Buffer
+spf_page_read_strategy(Relation index, BlockNumber block, int lockmode,
+					   BufferAccessStrategy strategy)
+{
+	if (!block_exists(index, block))
+		return InvalidBuffer;
+	return spf_page_lock_pinned(index, strategy == NULL ? read_buffer(index, block) :
+								ReadBufferExtended(index, MAIN_FORKNUM, block, RBM_NORMAL,
+												   strategy),
+								lockmode);
+}
+
+Buffer
 spf_page_read(Relation index, BlockNumber block, int lockmode)
 {
 	return spf_page_read_strategy(index, block, lockmode, NULL);
 }
 
 Buffer
-spf_page_follow(Relation index, SpfPageRef ref, uint16 kind, int lockmode)
+spf_page_pin(Relation index, BlockNumber block)
 {
-	Buffer		buf = spf_page_read(index, ref.block, lockmode);
+	Buffer		buf;
+	char	   *page;
+
+	if (!block_exists(index, block))
+		return InvalidBuffer;
+	buf = read_buffer(index, block);
+	page = BufferGetPage(buf);
+	spf_prefetch_memory(page, 256);
+	spf_prefetch_memory(page + BLCKSZ - 64, 64);
+	return buf;
+}
+
+Buffer
+spf_page_follow_pinned(Relation index, Buffer buf, SpfPageRef ref, uint16 kind, int lockmode)
+{
 	SpfPageOpaqueData *opaque;
 
+	buf = spf_page_lock_pinned(index, buf, lockmode);
 	if (!BufferIsValid(buf))
 		return InvalidBuffer;
 	opaque = SpfPageOpaque(BufferGetPage(buf));
@@ -93,6 +177,14 @@ spf_page_follow(Relation index, SpfPageRef ref, uint16 kind, int lockmode)
 		return InvalidBuffer;
 	}
 	return buf;
+}
+
+Buffer
+spf_page_follow(Relation index, SpfPageRef ref, uint16 kind, int lockmode)
+{
+	if (!block_exists(index, ref.block))
+		return InvalidBuffer;
+	return spf_page_follow_pinned(index, read_buffer(index, ref.block), ref, kind, lockmode);
 }
 
 void

@@ -79,6 +79,9 @@ SpfPageRefEquals(SpfPageRef a, SpfPageRef b)
 	return a.block == b.block && a.generation == b.generation;
 }
 
+/* Order of references by place, for qsort and bsearch: whoever reads many goes page by page. */
+extern int	spf_record_ref_cmp(const void *a, const void *b);
+
 /* The contents of a freed page. */
 typedef struct SpfFreePageData
 {
@@ -86,6 +89,15 @@ typedef struct SpfFreePageData
 } SpfFreePageData;
 
 /* ---- reading ---- */
+
+/* Have memory that is about to be read fetched into the caches. */
+static inline void
+spf_prefetch_memory(const void *start, Size bytes)
+{
+	for (Size i = 0; i < bytes; i += 64)
+		__builtin_prefetch((const char *) start + i);
+}
+
 
 /*
  * Pin and lock a page.  Blocks beyond the end and new (zeroed) pages give
@@ -95,6 +107,16 @@ typedef struct SpfFreePageData
 extern Buffer spf_page_read(Relation index, BlockNumber block, int lockmode);
 extern Buffer spf_page_read_strategy(Relation index, BlockNumber block, int lockmode,
 									 BufferAccessStrategy strategy);
+
+/*
+ * In two steps, to look ahead: pin a page that will be read soon, and have its first and last
+ * lines fetched into the caches; later lock it.  Locking releases the pin where it returns
+ * InvalidBuffer.
+ */
+extern Buffer spf_page_pin(Relation index, BlockNumber block);
+extern Buffer spf_page_lock_pinned(Relation index, Buffer buf, int lockmode);
+extern Buffer spf_page_follow_pinned(Relation index, Buffer buf, SpfPageRef ref, uint16 kind,
+									 int lockmode);
 
 /* Like spf_page_read, but also InvalidBuffer unless kind and generation match. */
 extern Buffer spf_page_follow(Relation index, SpfPageRef ref, uint16 kind, int lockmode);

@@ -123,6 +123,31 @@ spf_posting_view(const SpfIndex *index, Buffer buf, SpfPostingView *view)
 	}
 }
 
+const char *
+spf_posting_page_fault(const SpfIndex *index, Buffer buf)
+{
+	Page		page = BufferGetPage(buf);
+	const SpfPostingData *posting = SpfPagePosting(page);
+	SpfPostingView view;
+	const uint8_t *end;
+
+	spf_posting_view(index, buf, &view);
+	if ((posting->flags & ~(POSTING_HEAD | POSTING_RETIRED)) != 0 ||
+		(view.retired && !view.head))
+		return "A posting's flags are not known.";
+	if (!view.retired && posting->nforwards > 0)
+		return "A posting has successors, but is not retired.";
+	if (view.retired && (view.total > 0 || BlockNumberIsValid(view.next.block)))
+		return "A retired posting has entries.";
+	if (!view.head && view.total > 0)
+		return "A page behind a posting's head has a total.";
+	end = view.retired ? (const uint8_t *) &view.forwards[view.nforwards] :
+		spf_posting_block(index, &view, spf_posting_nblocks(index, &view));
+	if (((PageHeader) page)->pd_lower != end - (const uint8_t *) page)
+		return "A posting's counts do not fit its page's length.";
+	return NULL;
+}
+
 /* Put an entry into the next lane of a page being written. */
 static void
 add_entry(const SpfIndex *index, Page page, const SpfEntry *entry)

@@ -122,6 +122,9 @@ extern SpfAppendResult spf_posting_append(const SpfIndex *index, SpfPageRef head
 /* Move a full head's content to a new page behind it.  Does nothing if it is not full any more. */
 extern void spf_posting_push_down(const SpfIndex *index, SpfPageRef head);
 
+/* What is wrong with the layout of a locked POSTING page; NULL if nothing is. */
+extern const char *spf_posting_page_fault(const SpfIndex *index, Buffer buf);
+
 /* All entries of a posting, references only. */
 typedef struct SpfPostingEntries
 {

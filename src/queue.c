@@ -20,6 +20,10 @@ spf_queue_init(SpfQueue *queue, int space)
 	queue->nitems = 0;
 	queue->nheap = 0;
 	queue->space = space;
+	queue->far = NULL;
+	queue->nfar = 0;
+	queue->far_space = 0;
+	queue->far_bound = INFINITY;
 	queue->memory = space * sizeof(SpfItem);
 }
 
@@ -28,8 +32,8 @@ spf_queue_grow(SpfQueue *queue, int more)
 {
 	while (queue->nitems + more > queue->space)
 		queue->space *= 2;
-	queue->memory = queue->space * sizeof(SpfItem);
-	queue->items = repalloc_huge(queue->items, queue->memory);
+	queue->items = repalloc_huge(queue->items, queue->space * sizeof(SpfItem));
+	queue->memory = (queue->space + queue->far_space) * sizeof(SpfItem);
 }
 
 static void
@@ -100,6 +104,81 @@ spf_queue_pop(SpfQueue *queue)
 		sift_down(queue->items, queue->nitems, 0);
 	}
 	return first;
+}
+
+void
+spf_queue_push_far(SpfQueue *queue, double bound, SpfItemKind kind, SpfRecordRef ref)
+{
+	SpfItem    *item;
+
+	if (queue->nfar == queue->far_space)
+	{
+		queue->far_space = Max(1024, queue->far_space * 2);
+		queue->far = queue->far ?
+			repalloc_huge(queue->far, queue->far_space * sizeof(SpfItem)) :
+			palloc(queue->far_space * sizeof(SpfItem));
+		queue->memory = (queue->space + queue->far_space) * sizeof(SpfItem);
+	}
+	item = &queue->far[queue->nfar++];
+	item->bound = bound;
+	item->ref = ref;
+	item->ref.offset |= kind << SPF_KIND_SHIFT;
+	queue->far_bound = Min(queue->far_bound, bound);
+}
+
+void
+spf_queue_absorb(SpfQueue *queue)
+{
+	if (queue->nitems + queue->nfar > queue->space)
+		spf_queue_grow(queue, queue->nfar);
+	memcpy(queue->items + queue->nitems, queue->far, queue->nfar * sizeof(SpfItem));
+	queue->nitems += queue->nfar;
+	queue->nfar = 0;
+	queue->far_bound = INFINITY;
+}
+
+void
+spf_queue_trim(SpfQueue *queue, double bound)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < queue->nitems; i++)
+	{
+		if (queue->items[i].bound < bound || spf_item_kind(&queue->items[i]) != SPF_ITEM_ENTRY)
+			queue->items[kept++] = queue->items[i];
+	}
+	queue->nitems = kept;
+	queue->nheap = 0;
+}
+
+static int
+compare_refs(const void *a, const void *b)
+{
+	const SpfRecordRef *x = a;
+	const SpfRecordRef *y = b;
+
+	if (x->block != y->block)
+		return x->block < y->block ? -1 : 1;
+	return (int) x->offset - (int) y->offset;
+}
+
+int
+spf_queue_pop_entries(SpfQueue *queue, struct spf_seen_hash *seen, SpfRecordRef *refs, int want)
+{
+	const SpfItem *first;
+	int			n = 0;
+
+	while (n < want && (first = spf_queue_first(queue)) != NULL &&
+		   spf_item_kind(first) == SPF_ITEM_ENTRY)
+	{
+		SpfItem		item = spf_queue_pop(queue);
+
+		refs[n] = spf_item_ref(&item);
+		if (spf_seen_add(seen, refs[n]))
+			n++;
+	}
+	qsort(refs, n, sizeof(SpfRecordRef), compare_refs);
+	return n;
 }
 
 /* ---- the best upper bounds ---- */

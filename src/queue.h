@@ -44,6 +44,10 @@ typedef struct SpfQueue
 	int			nitems;
 	int			nheap;			/* of these, the first so many are in heap order */
 	int			space;
+	SpfItem    *far;			/* items not nearer than all those above were when pushed */
+	int			nfar;
+	int			far_space;
+	double		far_bound;		/* the least of their bounds */
 	Size		memory;			/* bytes allocated */
 } SpfQueue;
 
@@ -90,12 +94,30 @@ spf_queue_push_number(SpfQueue *queue, double bound, SpfItemKind kind, uint32 nu
 	spf_queue_push(queue, bound, kind, ref);
 }
 
+/*
+ * Push an item that is probably never popped: it is merely kept, until the
+ * first one in line is beyond the nearest such item.
+ */
+extern void spf_queue_push_far(SpfQueue *queue, double bound, SpfItemKind kind, SpfRecordRef ref);
+
+/* Take in the far items. */
+extern void spf_queue_absorb(SpfQueue *queue);
+
+/* Forget entries that are not below a bound. */
+extern void spf_queue_trim(SpfQueue *queue, double bound);
+
 /* The first item, or NULL. */
 static inline const SpfItem *
 spf_queue_first(SpfQueue *queue)
 {
 	if (queue->nheap < queue->nitems)
 		spf_queue_order(queue);
+	if (queue->nfar > 0 &&
+		(queue->nitems == 0 || queue->items[0].bound > queue->far_bound))
+	{
+		spf_queue_absorb(queue);
+		spf_queue_order(queue);
+	}
 	return queue->nitems == 0 ? NULL : &queue->items[0];
 }
 
@@ -134,5 +156,12 @@ extern bool spf_seen_add(struct spf_seen_hash *seen, SpfRecordRef ref);
 extern struct spf_seen_hash *spf_seen_make(MemoryContext context, uint32 size);
 extern void spf_seen_clear(struct spf_seen_hash *seen);
 extern Size spf_seen_memory(struct spf_seen_hash *seen);
+
+/*
+ * Pop the entries that are first in line, up to `want`, and give those of
+ * records not yet seen; in the order of their pages.
+ */
+extern int	spf_queue_pop_entries(SpfQueue *queue, struct spf_seen_hash *seen,
+								  SpfRecordRef *refs, int want);
 
 #endif							/* SPF_QUEUE_H */

@@ -21,21 +21,31 @@ typedef struct SpfRecordData
 {
 	uint16		version;
 	uint8		level;
-	uint8		unused;
+	uint8		flags;
 	uint16		ntids;			/* in this item; 0 at level > 0 */
 	uint16		code_bytes;		/* = padded */
 	BlockNumber link;			/* level 0: first TIDS page; else the child's block */
 	float		scale;
-	float		err;
-	float		norm2;
+	union
+	{
+		struct
+		{
+			float		err;
+			float		norm2;
+		};
+		FullTransactionId retired_at;	/* RECORD_RETIRED: needs no bounds */
+	};
 	int8_t		code[FLEXIBLE_ARRAY_MEMBER];
 
 	/* then ItemPointerData[ntids], or, at level > 0, the child's generation */
 } SpfRecordData;
 
+StaticAssertDecl(offsetof(SpfRecordData, err) == 16, "on-disk layout of SpfRecordData");
 StaticAssertDecl(offsetof(SpfRecordData, code) == 24, "on-disk layout of SpfRecordData");
 StaticAssertDecl(sizeof(float) == 4, "on-disk floats have 32 bits");
 StaticAssertDecl(sizeof(ItemPointerData) == 6, "on-disk size of ItemPointerData");
+
+#define RECORD_RETIRED		0x01
 
 #define RECORD_TAIL(record)		((char *) (record)->code + (record)->code_bytes)
 #define RECORD_TIDS(record)		((ItemPointerData *) RECORD_TAIL(record))
@@ -45,14 +55,21 @@ StaticAssertDecl(sizeof(ItemPointerData) == 6, "on-disk size of ItemPointerData"
 /* The content of a TIDS page. */
 typedef struct SpfTidsData
 {
-	BlockNumber owner_block;
-	uint16		owner_offset;
-	uint16		ntids;
+	SpfRecordRef owner;
 	BlockNumber next;			/* older TIDs, or InvalidBlockNumber */
+	uint16		ntids;
+	uint16		flags;
 	ItemPointerData tids[FLEXIBLE_ARRAY_MEMBER];
 } SpfTidsData;
 
-StaticAssertDecl(offsetof(SpfTidsData, tids) == 12, "on-disk layout of SpfTidsData");
+StaticAssertDecl(offsetof(SpfTidsData, tids) == 16, "on-disk layout of SpfTidsData");
+
+/*
+ * A page that vacuum took out of its chain.  Whoever is on the way to it still finds what
+ * comes behind, until it is reused; in place of TIDs it has the next transaction id of that
+ * time.
+ */
+#define TIDS_UNLINKED		0x0001
 
 #define SpfPageTids(page)	((SpfTidsData *) PageGetContents(page))
 #define TIDS_CAPACITY \
@@ -108,8 +125,10 @@ get_record(const SpfIndex *index, Buffer buf, Page page, uint16 offset)
 		 (record->ntids > 0 || length < RECORD_BYTES(index->padded, 0) + sizeof(uint32))))
 		spf_page_corrupted(index->rel, BufferGetBlockNumber(buf),
 						   "A record's counts do not fit its length.");
-	if (!isfinite(record->scale) || !(record->err >= 0) || !(record->norm2 >= 0) ||
-		!isfinite(record->err) || !isfinite(record->norm2))
+	if (!isfinite(record->scale) ||
+		(!(record->flags & RECORD_RETIRED) &&
+		 (!(record->err >= 0) || !(record->norm2 >= 0) ||
+		  !isfinite(record->err) || !isfinite(record->norm2))))
 		spf_page_corrupted(index->rel, BufferGetBlockNumber(buf),
 						   "A record's numbers are out of range.");
 	return record;
@@ -126,7 +145,7 @@ record_child(const SpfRecordData *record)
 }
 
 bool
-spf_record_view(const SpfIndex *index, Buffer buf, uint16 offset, uint16 version,
+spf_record_look(const SpfIndex *index, Buffer buf, uint16 offset, uint16 version,
 				int level, SpfRecordView *view)
 {
 	SpfRecordData *record = get_record(index, buf, BufferGetPage(buf), offset);
@@ -136,9 +155,13 @@ spf_record_view(const SpfIndex *index, Buffer buf, uint16 offset, uint16 version
 		return false;
 	view->level = record->level;
 	view->version = record->version;
+	view->retired = (record->flags & RECORD_RETIRED) != 0;
 	view->numbers.scale = record->scale;
-	view->numbers.err = record->err;
-	view->numbers.norm2 = record->norm2;
+	view->numbers.err = view->retired ? 0 : record->err;
+	view->numbers.norm2 = view->retired ? 0 : record->norm2;
+	view->retired_at = InvalidFullTransactionId;
+	if (view->retired)
+		view->retired_at = record->retired_at;
 	view->code = record->code;
 	view->ntids = record->ntids;
 	view->tids = RECORD_TIDS(record);
@@ -149,6 +172,13 @@ spf_record_view(const SpfIndex *index, Buffer buf, uint16 offset, uint16 version
 	else if (record->level != SPF_ORIGIN_LEVEL)
 		view->child = record_child(record);
 	return true;
+}
+
+bool
+spf_record_view(const SpfIndex *index, Buffer buf, uint16 offset, uint16 version,
+				int level, SpfRecordView *view)
+{
+	return spf_record_look(index, buf, offset, version, level, view) && !view->retired;
 }
 
 uint16
@@ -169,7 +199,7 @@ spf_record_fetch(const SpfIndex *index, SpfRecordRef ref, int level,
 
 	if (!BufferIsValid(buf))
 		return false;
-	found = spf_record_view(index, buf, ref.offset, ref.version, level, &view);
+	found = spf_record_look(index, buf, ref.offset, ref.version, level, &view);
 	if (found)
 	{
 		vector->numbers = view.numbers;
@@ -178,6 +208,65 @@ spf_record_fetch(const SpfIndex *index, SpfRecordRef ref, int level,
 			*child = view.child;
 	}
 	UnlockReleaseBuffer(buf);
+	return found;
+}
+
+/* Have a record fetched into the caches.  The page is not locked, so nothing is believed. */
+static void
+prefetch_record(const SpfIndex *index, Buffer buf, uint16 offset)
+{
+	Page		page = BufferGetPage(buf);
+	uint32		start;
+
+	if (offset < FirstOffsetNumber ||
+		SizeOfPageHeaderData + offset * sizeof(ItemIdData) > BLCKSZ)
+		return;
+	start = ItemIdGetOffset(PageGetItemId(page, offset));
+	if (start + offsetof(SpfRecordData, code) + index->padded <= BLCKSZ)
+		spf_prefetch_memory(page + start, offsetof(SpfRecordData, code) + index->padded + 8);
+}
+
+int
+spf_record_read_batch(const SpfIndex *index, const SpfRecordRef *refs, int n,
+					  int level, SpfRecordSeen seen, void *state)
+{
+	Buffer		bufs[SPF_RECORD_BATCH];
+	int			found = 0;
+
+	Assert(n <= SPF_RECORD_BATCH);
+	for (int i = 0; i < n; i++)
+	{
+		bufs[i] = InvalidBuffer;
+		if (i == 0 || refs[i].block != refs[i - 1].block)
+			bufs[i] = spf_page_pin(index->rel, refs[i].block);
+	}
+	for (int i = 0, page = 0; i < n; i++)
+	{
+		page = refs[i].block == refs[page].block ? page : i;
+		if (BufferIsValid(bufs[page]))
+			prefetch_record(index, bufs[page], refs[i].offset);
+	}
+	for (int i = 0; i < n;)
+	{
+		BlockNumber block = refs[i].block;
+		Buffer		buf = spf_page_lock_pinned(index->rel, bufs[i], BUFFER_LOCK_SHARE);
+		bool		usable = BufferIsValid(buf) &&
+			SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_RECORD;
+
+		for (; i < n && refs[i].block == block; i++)
+		{
+			SpfRecordView view;
+
+			if (usable &&
+				spf_record_look(index, buf, refs[i].offset, refs[i].version, level, &view))
+			{
+				seen(state, refs[i], &view);
+				found++;
+			}
+		}
+		if (BufferIsValid(buf))
+			UnlockReleaseBuffer(buf);
+	}
 	return found;
 }
 
@@ -197,7 +286,7 @@ spf_record_more(const SpfIndex *index, BlockNumber block, SpfRecordRef owner,
 
 		if (content->ntids > TIDS_CAPACITY)
 			spf_page_corrupted(index->rel, block, "A TIDS page's count is out of range.");
-		if (content->owner_block == owner.block && content->owner_offset == owner.offset)
+		if (spf_record_ref_cmp(&content->owner, &owner) == 0)
 		{
 			ntids = content->ntids;
 			memcpy(tids, content->tids, ntids * sizeof(ItemPointerData));
@@ -206,6 +295,80 @@ spf_record_more(const SpfIndex *index, BlockNumber block, SpfRecordRef owner,
 	}
 	UnlockReleaseBuffer(buf);
 	return ntids;
+}
+
+/* ---- for the verifier and statistics ---- */
+
+void
+spf_tids_view(const SpfIndex *index, Buffer buf, SpfTidsView *view)
+{
+	const SpfTidsData *content = SpfPageTids(BufferGetPage(buf));
+
+	if (content->ntids > TIDS_CAPACITY)
+		spf_page_corrupted(index->rel, BufferGetBlockNumber(buf),
+						   "A TIDS page's count is out of range.");
+	view->owner = content->owner;
+	view->unlinked = (content->flags & TIDS_UNLINKED) != 0;
+	view->ntids = content->ntids;
+	view->next = content->next;
+	view->tids = content->tids;
+}
+
+int
+spf_record_page_most(const SpfIndex *index)
+{
+	return SPF_PAGE_SPACE / (MAXALIGN(RECORD_BYTES(index->padded, 0)) + sizeof(ItemIdData));
+}
+
+const char *
+spf_record_page_fault(const SpfIndex *index, Buffer buf)
+{
+	Page		page = BufferGetPage(buf);
+	PageHeader	header = (PageHeader) page;
+	int			maxoff = PageGetMaxOffsetNumber(page);
+	bool		taken[BLCKSZ / MAXIMUM_ALIGNOF] = {0};
+
+	if (header->pd_lower > header->pd_upper ||
+		(header->pd_lower - SizeOfPageHeaderData) % sizeof(ItemIdData) != 0)
+		return "The page's free space is out of place.";
+	if (maxoff > spf_record_page_most(index))
+		return "The page has more line pointers than records fit.";
+	for (uint16 off = FirstOffsetNumber; off <= maxoff; off++)
+	{
+		ItemId		item = PageGetItemId(page, off);
+
+		if (get_record(index, buf, page, off) == NULL)
+		{
+			if (ItemIdIsUsed(item))
+				return "A line pointer leads to no record.";
+			continue;
+		}
+		for (int at = ItemIdGetOffset(item); at < ItemIdGetOffset(item) + ItemIdGetLength(item);
+			 at += MAXIMUM_ALIGNOF)
+		{
+			if (taken[at / MAXIMUM_ALIGNOF])
+				return "Two records overlap.";
+			taken[at / MAXIMUM_ALIGNOF] = true;
+		}
+	}
+	return NULL;
+}
+
+const char *
+spf_tids_page_fault(Buffer buf)
+{
+	Page		page = BufferGetPage(buf);
+	const SpfTidsData *content = SpfPageTids(page);
+
+	if (content->ntids > TIDS_CAPACITY)
+		return "A TIDS page's count is out of range.";
+	if ((content->flags & ~TIDS_UNLINKED) != 0)
+		return "A TIDS page's flags are not known.";
+	if ((content->flags & TIDS_UNLINKED) != 0)
+		return content->ntids > 0 ? "An unlinked TIDS page has rows." : NULL;
+	if (((PageHeader) page)->pd_lower != (char *) &content->tids[content->ntids] - (char *) page)
+		return "A TIDS page's count does not fit its length.";
+	return NULL;
 }
 
 /* ---- writing ---- */
@@ -217,7 +380,7 @@ form_record(const SpfIndex *index, SpfRecordData *record, int level,
 {
 	record->version = 0;
 	record->level = level;
-	record->unused = 0;
+	record->flags = 0;
 	record->ntids = 0;
 	record->code_bytes = index->padded;
 	record->link = InvalidBlockNumber;
@@ -362,9 +525,11 @@ push_tids_page(SpfWrite *write, Buffer record_buf, uint16 offset, Buffer tids_bu
 	record = (SpfRecordData *) PageGetItem(record_page, PageGetItemId(record_page, offset));
 	spf_page_init(page, SPF_PAGE_TIDS);
 	content = SpfPageTids(page);
-	content->owner_block = BufferGetBlockNumber(record_buf);
-	content->owner_offset = offset;
+	content->owner.block = BufferGetBlockNumber(record_buf);
+	content->owner.offset = offset;
+	content->owner.version = record->version;
 	content->next = record->link;
+	content->flags = 0;
 	content->ntids = 1;
 	content->tids[0] = *tid;
 	((PageHeader) page)->pd_lower = (char *) &content->tids[1] - (char *) page;
@@ -498,6 +663,15 @@ spf_record_delete(Page page, uint16 offset)
 	PageIndexTupleDeleteNoCompact(page, offset);
 	PageSetHasFreeLinePointers(page);
 	spf_page_next_generation(page);
+}
+
+void
+spf_record_retire(Page page, uint16 offset)
+{
+	SpfRecordData *record = (SpfRecordData *) PageGetItem(page, PageGetItemId(page, offset));
+
+	record->flags |= RECORD_RETIRED;
+	record->retired_at = ReadNextFullTransactionId();
 }
 
 void

@@ -6,13 +6,14 @@
  * A record is an item on a RECORD page (PostgreSQL's line pointers; items
  * never change their offset).  At level 0 it holds heap TIDs: as many as fit
  * in the item, further ones on a chain of TIDS pages, newest first.  At
- * level > 0 it is the centroid of the child posting that it leads to.
+ * level > 0 it is the centroid of the child posting that it leads to; when that
+ * is split, the record is retired with it: those on their way still find it.
  * A record's version is drawn from its page's generation, so a reused
  * offset never matches an old reference.
  *
  * Only this module knows the layout of RECORD and TIDS pages.
  *
- * Locks: record page before TIDS page.  A TIDS page is pinned before the record page is
+ * Locks: record page before TIDS page, front of the chain before back.  A TIDS page is pinned before the record page is
  * locked, so nothing is read in under a lock.
  *
  *-------------------------------------------------------------------------
@@ -48,17 +49,34 @@ typedef struct SpfRecordView
 	int			ntids;
 	const ItemPointerData *tids;
 	uint16		version;
+	bool		retired;		/* level > 0: its posting was split */
+	FullTransactionId retired_at;	/* next transaction id then */
 } SpfRecordView;
 
 /*
  * Look at the record at `offset` of a locked RECORD page; false if there is none
- * of that version and level.  level < 0 takes any.  Damage raises.
+ * of that version and level, or it is retired.  level < 0 takes any.  Damage raises.
  */
 extern bool spf_record_view(const SpfIndex *index, Buffer buf, uint16 offset, uint16 version,
 							int level, SpfRecordView *view);
 
+/* Likewise, but retired ones are shown, too. */
+extern bool spf_record_look(const SpfIndex *index, Buffer buf, uint16 offset, uint16 version,
+							int level, SpfRecordView *view);
+
 /* Read and lock the page of a record, InvalidBuffer if it is no record page any more. */
 extern Buffer spf_record_page(Relation rel, BlockNumber block, int lockmode);
+
+/*
+ * Look at the records of refs[n] (in block order) that are there, at this level, retired or
+ * not; pages are fetched ahead.  The view is valid during the call only, its page locked.  Returns how many.
+ */
+typedef void (*SpfRecordSeen) (void *state, SpfRecordRef ref, const SpfRecordView *view);
+
+#define SPF_RECORD_BATCH	16
+
+extern int	spf_record_read_batch(const SpfIndex *index, const SpfRecordRef *refs, int n,
+								  int level, SpfRecordSeen seen, void *state);
 
 /* How many offsets a locked record page has. */
 extern int	spf_record_offsets(Buffer buf);
@@ -66,7 +84,10 @@ extern int	spf_record_offsets(Buffer buf);
 /* Version of the record at this offset, 0 if none (verifier, vacuum). */
 extern uint16 spf_record_version_at(const SpfIndex *index, Buffer buf, uint16 offset);
 
-/* Copy a whole record: code to `vector->code`, child to *child (may be NULL).  False when gone. */
+/*
+ * Copy a whole record, retired or not: code to `vector->code`, child to *child (may be NULL).  False
+ * when gone.
+ */
 extern bool spf_record_fetch(const SpfIndex *index, SpfRecordRef ref, int level,
 							 SpfVector *vector, SpfPageRef *child);
 
@@ -88,6 +109,9 @@ extern bool spf_record_add_tid(const SpfIndex *index, SpfRecordRef ref,
 /* Within a larger change: delete the record (its page locked exclusively by the caller). */
 extern void spf_record_delete(Page page, uint16 offset);
 
+/* Likewise: the posting of a centroid is being retired. */
+extern void spf_record_retire(Page page, uint16 offset);
+
 /* Likewise: let a centroid lead to another posting. */
 extern void spf_record_set_child(Page page, uint16 offset, SpfPageRef child);
 
@@ -100,6 +124,28 @@ extern int	spf_record_more(const SpfIndex *index, BlockNumber block, SpfRecordRe
 
 /* More than any TIDS page holds */
 #define SPF_TIDS_PER_PAGE	((int) (SPF_PAGE_SPACE / sizeof(ItemPointerData)))
+
+/* ---- for the verifier and statistics ---- */
+
+/* What a TIDS page holds: a view into a locked page. */
+typedef struct SpfTidsView
+{
+	SpfRecordRef owner;			/* its record */
+	bool		unlinked;		/* not of the chain any more: has no rows */
+	int			ntids;
+	BlockNumber next;
+	const ItemPointerData *tids;
+} SpfTidsView;
+
+/* Look at a locked TIDS page; raises if its count is not possible. */
+extern void spf_tids_view(const SpfIndex *index, Buffer buf, SpfTidsView *view);
+
+/* The most records that one page can hold. */
+extern int	spf_record_page_most(const SpfIndex *index);
+
+/* What is wrong with the layout of a locked RECORD or TIDS page; NULL if nothing is. */
+extern const char *spf_record_page_fault(const SpfIndex *index, Buffer buf);
+extern const char *spf_tids_page_fault(Buffer buf);
 
 /* ---- writing in bulk: building ---- */
 
@@ -138,7 +184,13 @@ typedef struct SpfRecordVacuum
 	void		(*killed) (void *state, SpfRecordRef ref);
 } SpfRecordVacuum;
 
-/* Take dead rows out of the records of one page; it becomes free when nothing is left. */
+/*
+ * Take dead rows out of the records of one page, and records that were retired long ago; it
+ * becomes free when nothing is left.  Without is_dead, all rows stay.
+ */
 extern void spf_record_vacuum_page(SpfRecordVacuum *vacuum, BlockNumber block);
+
+/* May a TIDS page become free?  It was unlinked long ago.  `page` is locked. */
+extern bool spf_tids_unlinked_long_ago(Page page);
 
 #endif							/* SPF_RECORD_H */

@@ -19,9 +19,6 @@
 #include "record.h"
 #include "route.h"
 
-/* Entries whose records are read in one go, page by page. */
-#define READ_BATCH		16
-
 /*
  * Upper levels go by estimates rather than by lower bounds: what is read is then what is
  * given, and the order need not be exact, as it is only that of probing.
@@ -29,6 +26,28 @@
 #define ROUTE_OPTIMISM	0.25f
 
 /* ---- probing one posting ---- */
+
+/* What is not among the best by far need not be in order: see spf_queue_push_far. */
+static void
+queue_entries(SpfProbe *probe, const uint8_t *block, uint32 mask, const float *est,
+			  const float *lower)
+{
+	while (mask != 0)
+	{
+		int			lane = pg_rightmost_one_pos32(mask);
+		float		key = est[lane] - probe->optimism * (est[lane] - lower[lane]);
+		SpfRecordRef ref = spf_posting_ref(probe->index, block, lane);
+
+		mask &= mask - 1;
+		if (key < probe->far)
+		{
+			spf_queue_push(probe->queue, key, SPF_ITEM_ENTRY, ref);
+			probe->far = spf_best_add(probe->best, key);
+		}
+		else
+			spf_queue_push_far(probe->queue, key, SPF_ITEM_ENTRY, ref);
+	}
+}
 
 static void
 scan_page(SpfProbe *probe, const SpfPostingView *view, float centroid)
@@ -52,15 +71,7 @@ scan_page(SpfProbe *probe, const SpfPostingView *view, float centroid)
 			probe->found(probe->state, block, mask, est, lower);
 			continue;
 		}
-		while (mask != 0)
-		{
-			int			lane = pg_rightmost_one_pos32(mask);
-
-			mask &= mask - 1;
-			spf_queue_push(probe->queue,
-						   est[lane] - probe->optimism * (est[lane] - lower[lane]),
-						   SPF_ITEM_ENTRY, spf_posting_ref(index, block, lane));
-		}
+		queue_entries(probe, block, mask, est, lower);
 	}
 	probe->work->entries += view->used;
 	probe->work->pages++;
@@ -71,15 +82,16 @@ scan_page(SpfProbe *probe, const SpfPostingView *view, float centroid)
  * returns how many.
  */
 static int
-probe_chain(SpfProbe *probe, SpfPageRef head, float centroid, SpfPageRef *forwards)
+probe_chain(SpfProbe *probe, Buffer pinned, const SpfRoute *route, SpfPageRef *forwards)
 {
-	SpfPageRef	next = head;
+	Relation	rel = probe->index->rel;
+	SpfPageRef	next = route->posting;
 	BlockNumber pages = 0;
 
 	while (BlockNumberIsValid(next.block))
 	{
-		Buffer		buf = spf_page_follow(probe->index->rel, next, SPF_PAGE_POSTING,
-										  BUFFER_LOCK_SHARE);
+		Buffer		buf = spf_page_follow_pinned(rel, pinned, next, SPF_PAGE_POSTING,
+												 BUFFER_LOCK_SHARE);
 		SpfPostingView view;
 
 		if (!BufferIsValid(buf))
@@ -102,15 +114,16 @@ probe_chain(SpfProbe *probe, SpfPageRef head, float centroid, SpfPageRef *forwar
 			probe->work->gone++;
 			return 0;
 		}
-		scan_page(probe, &view, centroid);
+		scan_page(probe, &view, route->score);
 		next = view.next;
 		UnlockReleaseBuffer(buf);
+		pinned = spf_page_pin(rel, next.block);
 
 		if ((++pages & 63) == 0)
 		{
 			CHECK_FOR_INTERRUPTS();
-			if (pages > RelationGetNumberOfBlocks(probe->index->rel))
-				spf_page_corrupted(probe->index->rel, head.block,
+			if (pages > RelationGetNumberOfBlocks(rel))
+				spf_page_corrupted(rel, route->posting.block,
 								   "A posting's pages have no end.");
 		}
 	}
@@ -154,7 +167,7 @@ route_to(const SpfIndex *index, const SpfQuery *query, SpfPageRef posting, SpfRo
 }
 
 static void
-probe_depth(SpfProbe *probe, const SpfRoute *route, int depth)
+probe_depth(SpfProbe *probe, Buffer pinned, const SpfRoute *route, int depth)
 {
 	SpfPageRef	forwards[SPF_MAX_FORWARDS];
 	int			n;
@@ -163,24 +176,34 @@ probe_depth(SpfProbe *probe, const SpfRoute *route, int depth)
 	if (depth > 64)
 		spf_page_corrupted(probe->index->rel, route->posting.block,
 						   "Retired postings lead in a circle.");
-	n = probe_chain(probe, route->posting, route->score, forwards);
+	n = probe_chain(probe, pinned, route, forwards);
 	for (int i = 0; i < n; i++)
 	{
 		SpfRoute	onward;
 
 		if (route_to(probe->index, probe->query, forwards[i], &onward))
-			probe_depth(probe, &onward, depth + 1);
+			probe_depth(probe, spf_page_pin(probe->index->rel, forwards[i].block), &onward,
+						depth + 1);
 		else
 			probe->work->gone++;
 	}
 }
 
 void
-spf_probe_posting(SpfProbe *probe, const SpfRoute *route)
+spf_probe_postings(SpfProbe *probe, const SpfRoute *routes, int nroutes)
 {
-	CHECK_FOR_INTERRUPTS();
-	probe->work->probes[probe->level]++;
-	probe_depth(probe, route, 0);
+	Relation	rel = probe->index->rel;
+	Buffer		next = nroutes > 0 ? spf_page_pin(rel, routes[0].posting.block) : InvalidBuffer;
+
+	for (int i = 0; i < nroutes; i++)
+	{
+		Buffer		buf = next;
+
+		CHECK_FOR_INTERRUPTS();
+		next = i + 1 < nroutes ? spf_page_pin(rel, routes[i + 1].posting.block) : InvalidBuffer;
+		probe->work->probes[probe->level]++;
+		probe_depth(probe, buf, &routes[i], 0);
+	}
 }
 
 /* ---- streams ---- */
@@ -199,6 +222,7 @@ struct SpfStream
 	int			given;
 	SpfProbe	probe;
 	SpfQueue	queue;
+	SpfBest		best;
 	struct spf_seen_hash *seen;
 	SpfRoute   *routes;			/* of records read, numbered */
 	int			nroutes;
@@ -230,7 +254,7 @@ spf_stream_open(const SpfIndex *index, const SpfMeta *meta, const SpfQuery *quer
 	stream->with_centroids = with_centroids;
 	stream->level = level;
 	stream->work = work;
-	stream->beam = Max(SPF_MIN_BEAM, (expect + SPF_BEAM_SHARE - 1) / SPF_BEAM_SHARE);
+	stream->beam = Max(SPF_MIN_BEAM, expect / SPF_BEAM_SHARE + (expect % SPF_BEAM_SHARE != 0));
 	if (level < meta->root_level)
 		stream->source = spf_stream_open(index, meta, query, level + 1, stream->beam,
 										 false, work);
@@ -239,7 +263,10 @@ spf_stream_open(const SpfIndex *index, const SpfMeta *meta, const SpfQuery *quer
 	else
 		stream->exhausted = true;	/* nothing is above the root */
 
-	spf_queue_init(&stream->queue, 256);
+	spf_queue_init(&stream->queue, 512);
+	spf_best_init(&stream->best, expect * index->replicas);
+	/* what is expected may be any number that a setting may have: room grows as needed */
+	expect = Min(expect, 4096);
 	stream->seen = spf_seen_make(CurrentMemoryContext, Max(128, 4 * expect));
 	stream->space = Max(32, expect * 2);
 	stream->routes = palloc(stream->space * sizeof(SpfRoute));
@@ -247,38 +274,42 @@ spf_stream_open(const SpfIndex *index, const SpfMeta *meta, const SpfQuery *quer
 	stream->probe = (SpfProbe)
 	{
 		.index = index,.query = query,.level = level,.optimism = ROUTE_OPTIMISM,
-			.queue = &stream->queue,.work = work,.threshold = INFINITY
+			.queue = &stream->queue,.best = &stream->best,.work = work,
+			.threshold = INFINITY,.far = INFINITY
 	};
 	return stream;
 }
 
-/* Scan one more posting of the stream's own level; false if there is none. */
+/* Scan up to `want` more postings of the stream's own level; false if there are none. */
 static bool
-scan_next(SpfStream *stream)
+scan_more(SpfStream *stream, int want)
 {
-	SpfRoute	route;
+	SpfRoute	routes[SPF_PORTION];
+	int			n;
 
 	if (stream->exhausted)
 		return false;
 	if (stream->source == NULL)
 	{
-		route = stream->root;
+		routes[0] = stream->root;
+		n = 1;
 		stream->exhausted = true;
 	}
-	else if (!spf_stream_next(stream->source, &route))
+	else
 	{
-		stream->exhausted = true;
-		return false;
+		n = spf_stream_next(stream->source, routes, Min(want, SPF_PORTION));
+		stream->exhausted = n == 0;
 	}
-	spf_probe_posting(&stream->probe, &route);
-	stream->scanned++;
-	return true;
+	spf_probe_postings(&stream->probe, routes, n);
+	stream->scanned += n;
+	return n > 0;
 }
 
 /* A centroid's record was read: put its child in line. */
 static void
-take_record(SpfStream *stream, SpfRecordRef ref, const SpfRecordView *view)
+take_record(void *state, SpfRecordRef ref, const SpfRecordView *view)
 {
+	SpfStream  *stream = state;
 	SpfRoute   *route;
 
 	if (stream->nroutes == stream->space)
@@ -301,90 +332,55 @@ take_record(SpfStream *stream, SpfRecordRef ref, const SpfRecordView *view)
 	stream->nroutes++;
 }
 
-static int
-compare_refs(const void *a, const void *b)
-{
-	const SpfRecordRef *x = a;
-	const SpfRecordRef *y = b;
-
-	if (x->block != y->block)
-		return x->block < y->block ? -1 : 1;
-	return (int) x->offset - (int) y->offset;
-}
-
 /* Read the records of the entries that are first in line, page by page. */
 static void
 read_batch(SpfStream *stream)
 {
-	SpfRecordRef refs[READ_BATCH];
-	int			n = 0;
-	const SpfItem *first;
+	SpfRecordRef refs[SPF_RECORD_BATCH];
+	int			n = spf_queue_pop_entries(&stream->queue, stream->seen, refs, SPF_RECORD_BATCH);
 
-	while (n < READ_BATCH && (first = spf_queue_first(&stream->queue)) != NULL &&
-		   spf_item_kind(first) == SPF_ITEM_ENTRY)
-	{
-		SpfItem		item = spf_queue_pop(&stream->queue);
-
-		refs[n] = spf_item_ref(&item);
-		if (spf_seen_add(stream->seen, refs[n]))
-			n++;
-	}
-	qsort(refs, n, sizeof(SpfRecordRef), compare_refs);
-
-	for (int i = 0; i < n;)
-	{
-		BlockNumber block = refs[i].block;
-		Buffer		buf = spf_record_page(stream->index->rel, block, BUFFER_LOCK_SHARE);
-
-		for (; i < n && refs[i].block == block; i++)
-		{
-			SpfRecordView view;
-
-			if (BufferIsValid(buf) &&
-				spf_record_view(stream->index, buf, refs[i].offset, refs[i].version,
-								stream->level, &view))
-			{
-				take_record(stream, refs[i], &view);
-				stream->work->records++;
-			}
-		}
-		if (BufferIsValid(buf))
-			UnlockReleaseBuffer(buf);
-	}
+	stream->work->records += spf_record_read_batch(stream->index, refs, n, stream->level,
+												   take_record, stream);
 }
 
-bool
-spf_stream_next(SpfStream *stream, SpfRoute *route)
+/* Make the first item in line a record; false when there is nothing left. */
+static bool
+advance(SpfStream *stream)
 {
-	MemoryContext old = MemoryContextSwitchTo(stream->context);
-	bool		found = false;
-
 	for (;;)
 	{
 		const SpfItem *first;
 
-		if (stream->scanned < stream->beam && scan_next(stream))
+		if (stream->scanned < stream->beam &&
+			scan_more(stream, stream->beam - stream->scanned))
 			continue;
 		first = spf_queue_first(&stream->queue);
 		if (first == NULL)
 		{
-			if (scan_next(stream))
-				continue;
-			break;
+			if (!scan_more(stream, 1))
+				return false;
 		}
-		if (spf_item_kind(first) == SPF_ITEM_ENTRY)
-		{
+		else if (spf_item_kind(first) == SPF_ITEM_ENTRY)
 			read_batch(stream);
-			continue;
-		}
-		*route = stream->routes[spf_queue_pop(&stream->queue).ref.block];
+		else
+			return true;
+	}
+}
+
+int
+spf_stream_next(SpfStream *stream, SpfRoute *routes, int want)
+{
+	MemoryContext old = MemoryContextSwitchTo(stream->context);
+	int			n = 0;
+
+	while (n < want && advance(stream))
+	{
+		routes[n++] = stream->routes[spf_queue_pop(&stream->queue).ref.block];
 		stream->given++;
 		stream->beam = Max(stream->beam, stream->given / SPF_BEAM_SHARE + 1);
-		found = true;
-		break;
 	}
 	MemoryContextSwitchTo(old);
-	return found;
+	return n;
 }
 
 int
@@ -393,6 +389,7 @@ spf_route_nearest(const SpfIndex *index, const SpfMeta *meta, const SpfQuery *qu
 {
 	SpfWork		work = {0};
 	SpfStream  *stream;
+	int			got;
 	int			n = 0;
 
 	if (level >= meta->root_level)
@@ -401,7 +398,7 @@ spf_route_nearest(const SpfIndex *index, const SpfMeta *meta, const SpfQuery *qu
 		return 1;
 	}
 	stream = spf_stream_open(index, meta, query, level + 1, want, true, &work);
-	while (n < want && spf_stream_next(stream, &routes[n]))
-		n++;
+	while (n < want && (got = spf_stream_next(stream, routes + n, want - n)) > 0)
+		n += got;
 	return n;
 }

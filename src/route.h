@@ -53,6 +53,7 @@ typedef struct SpfProbe
 	int			level;			/* of the posting; others are "gone" */
 	float		optimism;		/* entries go by est - optimism * (est - lower) */
 	SpfQueue   *queue;
+	SpfBest    *best;			/* of keys, for what goes to the queue's far end; or NULL */
 	SpfWork    *work;
 
 	/*
@@ -62,11 +63,15 @@ typedef struct SpfProbe
 	void		(*found) (void *state, const uint8_t *block, uint32 mask,
 						  const float *est, const float *lower);
 	void	   *state;
+	float		far;			/* keys from here on need not be in order yet */
 	float		threshold;		/* entries whose lower bound is not below are passed over */
 } SpfProbe;
 
-/* Scan a posting: its head, the pages behind it, or those that took over from it. */
-extern void spf_probe_posting(SpfProbe *probe, const SpfRoute *route);
+/*
+ * Scan postings: their heads, the pages behind them, or those that took over from
+ * them.  The next head's page is fetched while one is scanned.
+ */
+extern void spf_probe_postings(SpfProbe *probe, const SpfRoute *routes, int nroutes);
 
 typedef struct SpfStream SpfStream;
 
@@ -79,8 +84,11 @@ extern SpfStream *spf_stream_open(const SpfIndex *index, const SpfMeta *meta,
 								  const SpfQuery *query, int level, int expect,
 								  bool with_centroids, SpfWork *work);
 
-/* The next posting; false when there are no more. */
-extern bool spf_stream_next(SpfStream *stream, SpfRoute *route);
+/* The next postings, up to `want`; returns how many, 0 when there are no more. */
+extern int	spf_stream_next(SpfStream *stream, SpfRoute *routes, int want);
+
+/* Routes are taken from a stream in portions of up to so many. */
+#define SPF_PORTION		32
 
 /* The root as a route. */
 extern void spf_route_root(const SpfMeta *meta, const SpfQuery *query, SpfRoute *route);

@@ -35,9 +35,6 @@
 #include "record.h"
 #include "scan.h"
 
-/* Records are read in batches of up to so many, page by page. */
-#define READ_BATCH		16
-
 /* By what each further round grows. */
 #define ROUND_ROWS		4
 #define ROUND_PROBES	2
@@ -112,6 +109,16 @@ typedef struct SpfScan
 
 SpfLastScan spf_last_scan;
 
+/* Make room for n more elements of an array. */
+#define ENSURE(array, n, space, more) \
+	do { \
+		if ((n) + (more) > (space)) \
+		{ \
+			(space) = Max((space) * 2, (n) + (more)); \
+			(array) = repalloc_huge((array), (space) * sizeof(*(array))); \
+		} \
+	} while (0)
+
 /* ---- what is worth keeping of a posting ---- */
 
 /* A block has lanes below the threshold. */
@@ -134,48 +141,37 @@ found_in_block(void *state, const uint8_t *block, uint32 mask, const float *est,
 	}
 }
 
+/* Routes for up to `want` more postings; returns how many there are. */
+static int
+more_routes(SpfScan *scan, int want)
+{
+	int			n;
+
+	ENSURE(scan->routes, scan->nroutes, scan->routes_space, want);
+	if (scan->stream == NULL)
+	{
+		/* the root is the only posting there is */
+		spf_route_root(&scan->meta, scan->query, &scan->routes[0]);
+		scan->all_probed = true;
+		return 1;
+	}
+	n = spf_stream_next(scan->stream, scan->routes + scan->nroutes, want);
+	scan->all_probed = n == 0;
+	return n;
+}
+
 /* Probe postings until the round has its share, or there are no more. */
 static void
 probe_more(SpfScan *scan)
 {
 	while (scan->nroutes < scan->nprobe && !scan->all_probed)
 	{
-		SpfRoute   *route;
+		int			n = more_routes(scan, Min(scan->nprobe - scan->nroutes, SPF_PORTION));
 
-		if (scan->nroutes == scan->routes_space)
-		{
-			scan->routes_space *= 2;
-			scan->routes = repalloc_huge(scan->routes, scan->routes_space * sizeof(SpfRoute));
-		}
-		route = &scan->routes[scan->nroutes];
-		if (scan->stream == NULL)
-		{
-			spf_route_root(&scan->meta, scan->query, route);
-			scan->all_probed = true;
-		}
-		else if (!spf_stream_next(scan->stream, route))
-		{
-			scan->all_probed = true;
-			break;
-		}
-		scan->nroutes++;
-		spf_probe_posting(&scan->probe, route);
+		spf_probe_postings(&scan->probe, scan->routes + scan->nroutes, n);
+		scan->nroutes += n;
 	}
-}
-
-/* Forget candidates that are mere entries: scanning their postings again brings them back. */
-static void
-drop_entries(SpfQueue *queue)
-{
-	int			kept = 0;
-
-	for (int i = 0; i < queue->nitems; i++)
-	{
-		if (spf_item_kind(&queue->items[i]) != SPF_ITEM_ENTRY)
-			queue->items[kept++] = queue->items[i];
-	}
-	queue->nitems = kept;
-	queue->nheap = 0;
+	spf_queue_trim(&scan->queue, scan->probe.threshold);
 }
 
 static Size
@@ -213,31 +209,22 @@ next_round(SpfScan *scan)
 	if (!iterative || scan->k > SPF_MAX_BEST)
 		scan->k = INFINITY;
 
-	drop_entries(&scan->queue);
+	/* scanning their postings again brings entries back */
+	spf_queue_trim(&scan->queue, -INFINITY);
 	spf_best_free(&scan->best);
 	spf_best_init(&scan->best, scan->k * scan->index->replicas);
 	scan->probe.threshold = INFINITY;
-	for (int i = 0; i < old; i++)
-		spf_probe_posting(&scan->probe, &scan->routes[i]);
+	spf_probe_postings(&scan->probe, scan->routes, old);
 	probe_more(scan);
 	return true;
 }
 
 /* ---- entries become records ---- */
 
-/* Make room for n more elements of an array. */
-#define ENSURE(array, n, space, more) \
-	do { \
-		if ((n) + (more) > (space)) \
-		{ \
-			(space) = Max((space) * 2, (n) + (more)); \
-			(array) = repalloc_huge((array), (space) * sizeof(*(array))); \
-		} \
-	} while (0)
-
 static void
-take_record(SpfScan *scan, SpfRecordRef ref, const SpfRecordView *view)
+take_record(void *state, SpfRecordRef ref, const SpfRecordView *view)
 {
+	SpfScan    *scan = state;
 	SpfFound   *found;
 	float		est;
 	float		lower;
@@ -257,56 +244,15 @@ take_record(SpfScan *scan, SpfRecordRef ref, const SpfRecordView *view)
 	scan->nfound++;
 }
 
-static int
-compare_refs(const void *a, const void *b)
-{
-	const SpfRecordRef *x = a;
-	const SpfRecordRef *y = b;
-
-	if (x->block != y->block)
-		return x->block < y->block ? -1 : 1;
-	return (int) x->offset - (int) y->offset;
-}
-
 /* Read the records of the entries that are first in line. */
 static void
 read_records(SpfScan *scan)
 {
-	SpfRecordRef refs[READ_BATCH];
-	int			want = scan->k < scan->nfound + 4 ? 4 : READ_BATCH;
-	int			n = 0;
-	const SpfItem *first;
+	SpfRecordRef refs[SPF_RECORD_BATCH];
+	int			want = scan->k < scan->nfound + 4 ? 4 : SPF_RECORD_BATCH;
+	int			n = spf_queue_pop_entries(&scan->queue, scan->seen, refs, want);
 
-	while (n < want && (first = spf_queue_first(&scan->queue)) != NULL &&
-		   spf_item_kind(first) == SPF_ITEM_ENTRY)
-	{
-		SpfItem		item = spf_queue_pop(&scan->queue);
-
-		refs[n] = spf_item_ref(&item);
-		if (spf_seen_add(scan->seen, refs[n]))
-			n++;
-	}
-	qsort(refs, n, sizeof(SpfRecordRef), compare_refs);
-
-	for (int i = 0; i < n;)
-	{
-		BlockNumber block = refs[i].block;
-		Buffer		buf = spf_record_page(scan->index->rel, block, BUFFER_LOCK_SHARE);
-
-		for (; i < n && refs[i].block == block; i++)
-		{
-			SpfRecordView view;
-
-			if (BufferIsValid(buf) &&
-				spf_record_view(scan->index, buf, refs[i].offset, refs[i].version, 0, &view))
-			{
-				take_record(scan, refs[i], &view);
-				scan->work.records++;
-			}
-		}
-		if (BufferIsValid(buf))
-			UnlockReleaseBuffer(buf);
-	}
+	scan->work.records += spf_record_read_batch(scan->index, refs, n, 0, take_record, scan);
 }
 
 /* ---- records become rows ---- */
