@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import tempfile
+from statistics import median
 
 os.environ.setdefault("MPLCONFIGDIR", os.path.join(tempfile.gettempdir(), f"matplotlib-{os.getuid()}"))
 
@@ -56,15 +57,15 @@ def curve(axes, values, name):
 
 def preset_stars(axes, values):
     """Settings taken as they stand, where their throughput was measured with one client."""
-    seen = set()
+    groups = {}
     for entry in values["targets"]:
-        if entry.get("target") is None and entry.get("clients") == 1 and entry["method"] == "spfresh" \
-                and entry["label"] not in seen:
-            seen.add(entry["label"])
-            axes.plot([entry["recall"]], [entry["qps"]], marker="*", markersize=13, color="#c0392b",
-                      markeredgecolor="black", linestyle="none")
-            axes.annotate(entry["label"], (entry["recall"], entry["qps"]), textcoords="offset points", xytext=(-6, -13),
-                          fontsize=7, ha="right")
+        if entry.get("target") is None and entry.get("clients") == 1 and entry["method"] == "spfresh":
+            groups.setdefault(entry["label"], []).append(entry)
+    for name, entries in groups.items():
+        place = entries[0]["recall"], median(entry["qps"] for entry in entries)
+        axes.plot([place[0]], [place[1]], marker="*", markersize=13, color="#c0392b", markeredgecolor="black",
+                  linestyle="none")
+        axes.annotate(name, place, textcoords="offset points", xytext=(-6, -13), fontsize=7, ha="right")
 
 
 def scale_axes(axes):

@@ -68,7 +68,7 @@ DROP INDEX v_ip, v_cosine, h_l2, h_ip, h_cosine;
 
 -- what the planner is told of it
 SELECT reltuples, relpages = pg_relation_size('v_l2') / current_setting('block_size')::int AS relpages
-FROM pg_class WHERE relname = 'v_l2';
+FROM pg_class WHERE oid = 'v_l2'::regclass;
 
 -- in little memory it spills, and comes to the same
 SET maintenance_work_mem = '1MB';
@@ -76,7 +76,7 @@ CREATE INDEX little ON items USING spfresh (v);
 RESET maintenance_work_mem;
 DROP INDEX v_l2;
 SELECT recall('little', 20, 10) >= 0.85 AS recall, complete('little');
-SELECT reltuples FROM pg_class WHERE relname = 'little';
+SELECT reltuples FROM pg_class WHERE oid = 'little'::regclass;
 DROP INDEX little;
 
 -- every storage parameter
@@ -102,7 +102,7 @@ DROP INDEX tight, loose;
 
 CREATE INDEX v_part ON items USING spfresh (v) WHERE id % 3 = 0;
 SELECT recall('v_part', 20, 10) >= 0.85 AS recall, complete('v_part');
-SELECT reltuples FROM pg_class WHERE relname = 'v_part';
+SELECT reltuples FROM pg_class WHERE oid = 'v_part'::regclass;
 SELECT uses('v_part', 'SELECT * FROM items ORDER BY v <-> ''[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]''');
 -- a predicate alone is no reason to scan it
 SET enable_seqscan = off;

@@ -220,6 +220,9 @@ BEGIN
 		EXCEPTION WHEN invalid_parameter_value THEN
 			CONTINUE;
 		END;
+		IF name <> 'auto' AND current_setting('spfresh.simd') <> name THEN
+			RAISE EXCEPTION '% is not in use', name;
+		END IF;
 		FOREACH i IN ARRAY '{v_l2,v_ip,v_cosine,h_l2,h_ip,h_cosine}'::regclass[] LOOP
 			INSERT INTO answers SELECT name, i, n, (search(i, q1, 20)).tids FROM make_queries(i, 5) WITH ORDINALITY x(q1, n);
 		END LOOP;

@@ -257,21 +257,41 @@ plan_centroids(const SpfBuild *build, double vectors, int initial)
 	return (int) Max(1, Min(want, most));
 }
 
+/* Make room for a sample of about `vectors`, of which `met` will be looked at. */
 static void
-begin_sample(SpfBuild *build, double vectors, int centroids)
+begin_sample(SpfBuild *build, double vectors, double met)
 {
-	Size		each = build->index->padded + sizeof(float) + 16;
-	double		want = Max(SAMPLE_MIN, (double) centroids * SAMPLE_PER_CENTROID);
-
-	build->max_sample = (int64) Max(100, Min(want, (double) budget(SHARE_SAMPLE) / each));
-	build->max_sample = Min(build->max_sample, INT_MAX / 2);
-	build->max_sample = Min(build->max_sample, (int64) (vectors * 1.2) + 1000);
-	build->sample_share = Min(1, build->max_sample / Max(vectors, 1));
+	build->max_sample = (int64) Min(vectors * 1.2 + 1000, INT_MAX / 2);
+	build->sample_share = Min(1, vectors / Max(met, 1));
 	build->nsample = 0;
 	build->codes = MemoryContextAllocHuge(CurrentMemoryContext,
 										  build->max_sample * build->index->padded);
 	build->scales = MemoryContextAllocHuge(CurrentMemoryContext,
 										   build->max_sample * sizeof(float));
+}
+
+/* Vectors to train so many centroids on: as many as are good for them, and fit. */
+static double
+plan_sample(const SpfBuild *build, int centroids)
+{
+	double		each = build->index->padded + sizeof(float) + 16;
+
+	return Min(Max(SAMPLE_MIN, (double) centroids * SAMPLE_PER_CENTROID),
+			   budget(SHARE_SAMPLE) / each / 1.2);
+}
+
+/* Take a sample of the table's rows. */
+static void
+sample_table(SpfBuild *build, double rows, int centroids)
+{
+	BlockNumber nblocks = RelationGetNumberOfBlocks(build->heap);
+	double		density = rows / nblocks;
+	double		want = Min(plan_sample(build, centroids), rows);
+	BlockNumber blocks = (BlockNumber) Min(want / density * 1.1 + 1, (double) nblocks);
+
+	begin_sample(build, want, blocks * density);
+	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, (int64) want);
+	scan_blocks(build, blocks, sample_row);
 }
 
 /* ---- 2. training ---- */
@@ -683,7 +703,7 @@ assign_centroids(SpfBuild *build, SpfList *list)
 
 	if (count > index->split_limit * SPF_ROOT_SHARE)
 		want = Max(2, plan_centroids(build, count, 0));
-	begin_sample(build, count, want);
+	begin_sample(build, Min(plan_sample(build, want), count), count);
 	spf_list_rewind(list);
 	while (build->nsample < build->max_sample && spf_list_next(list, member))
 	{
@@ -760,12 +780,7 @@ build_index(SpfBuild *build)
 		centroids = 1;
 	if (centroids > 1)
 	{
-		double		density;
-
-		begin_sample(build, rows, centroids);
-		density = rows / RelationGetNumberOfBlocks(build->heap);
-		scan_blocks(build, (BlockNumber) Min(build->max_sample / density * 1.1 + 1,
-											 (double) MaxBlockNumber), sample_row);
+		sample_table(build, rows, centroids);
 		train(build, centroids);
 	}
 	assign_rows(build, rows);
@@ -800,6 +815,7 @@ spf_build(Relation heap, Relation rel, IndexInfo *info)
 	build->index->building = true;
 	build->row_context = AllocSetContextCreate(context, "spfresh build row",
 											   ALLOCSET_DEFAULT_SIZES);
+	spf_check_dim(build->index, spf_typmod_dim(rel), 0);
 	pg_prng_seed(&build->prng, SPF_SEED);
 	spf_meta_init(&build->meta, build->index);
 	spf_meta_create(rel, MAIN_FORKNUM, &build->meta);

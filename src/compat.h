@@ -66,13 +66,20 @@ spf_extend_buffer(Relation rel)
 	Buffer		buf;
 	bool		needlock = !RELATION_IS_LOCAL(rel);
 
-	if (needlock)
-		LockRelationForExtension(rel, ExclusiveLock);
-	buf = ReadBuffer(rel, P_NEW);
-	LockBuffer(buf, BUFFER_LOCK_EXCLUSIVE);
-	if (needlock)
-		UnlockRelationForExtension(rel, ExclusiveLock);
-	return buf;
+	for (;;)
+	{
+		if (needlock)
+			LockRelationForExtension(rel, ExclusiveLock);
+		buf = ReadBuffer(rel, P_NEW);
+		LockBuffer(buf, BUFFER_LOCK_EXCLUSIVE);
+		if (needlock)
+			UnlockRelationForExtension(rel, ExclusiveLock);
+
+		/* before it was locked, vacuum can have found it, and somebody used it */
+		if (PageIsNew(BufferGetPage(buf)))
+			return buf;
+		UnlockReleaseBuffer(buf);
+	}
 #endif
 }
 

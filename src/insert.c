@@ -52,7 +52,9 @@ spf_check_dim(const SpfIndex *index, int dim, int expected)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("column cannot have more than %d dimensions for spfresh index",
-						index->type->max_dim)));
+						index->type->max_dim),
+				 errdetail("Index \"%s\" was given %d.",
+						   RelationGetRelationName(index->rel), dim)));
 	if (expected > 0 && dim != expected)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
@@ -138,6 +140,7 @@ find_matches(const SpfIndex *index, SpfPageRef head, const SpfEntryNumbers *numb
 			 SpfRecordRef *refs)
 {
 	SpfPageRef	page = head;
+	BlockNumber pages = 0;
 	int			n = 0;
 
 	while (BlockNumberIsValid(page.block) && n < MAX_EQUAL_READS)
@@ -149,6 +152,8 @@ find_matches(const SpfIndex *index, SpfPageRef head, const SpfEntryNumbers *numb
 		CHECK_FOR_INTERRUPTS();
 		if (!BufferIsValid(buf))
 			break;
+		if (pages++ > RelationGetNumberOfBlocks(index->rel))
+			spf_page_corrupted(index->rel, head.block, "A posting's pages have no end.");
 		spf_posting_view(index, buf, &view);
 		for (int b = 0; b < spf_posting_nblocks(index, &view); b++)
 		{
@@ -210,13 +215,7 @@ insert_row(SpfIndex *index, const void *datum, ItemPointer tid)
 	spf_meta_read(index->rel, &meta);
 	n = spf_route_nearest(index, &meta, spf_index_placement_query(index, x), 0,
 						  SPF_PLACE_CANDIDATES, routes);
-	if (n == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INDEX_CORRUPTED),
-				 errmsg("index \"%s\" has no postings to insert into",
-						RelationGetRelationName(index->rel)),
-				 errhint("Please REINDEX it.")));
-	if (!join_equal(index, x, &vector, &routes[0], tid))
+	if (n == 0 || !join_equal(index, x, &vector, &routes[0], tid))
 	{
 		SpfRecordRef ref = spf_record_insert(index, 0, &vector, tid, SPF_NO_PAGE,
 											 InvalidBlockNumber);

@@ -255,13 +255,13 @@ spf_page_init(Page page, uint16 kind)
 }
 
 void
-spf_page_make_free(Page page)
+spf_page_make_free(Page page, bool unused)
 {
 	SpfFreePageData *content;
 
 	spf_page_init(page, SPF_PAGE_FREE);
 	content = (SpfFreePageData *) PageGetContents(page);
-	content->retired = ReadNextFullTransactionId();
+	content->retired = unused ? InvalidFullTransactionId : ReadNextFullTransactionId();
 	((PageHeader) page)->pd_lower = MAXALIGN(SizeOfPageHeaderData) + sizeof(SpfFreePageData);
 }
 
@@ -277,12 +277,12 @@ spf_page_reusable(Page page)
 }
 
 void
-spf_page_free(Relation index, Buffer buf)
+spf_page_free(Relation index, Buffer buf, bool unused)
 {
 	SpfWrite	write;
 
 	spf_write_begin(&write, index, false);
-	spf_page_make_free(spf_write_page(&write, buf, false));
+	spf_page_make_free(spf_write_page(&write, buf, false), unused);
 	spf_write_finish(&write);
 }
 

@@ -163,11 +163,14 @@ extern uint32 spf_page_next_generation(Page page);
  */
 extern Buffer spf_page_alloc(Relation index, bool building);
 
-/* Free a page that no live pointer leads to, in a change of its own. */
-extern void spf_page_free(Relation index, Buffer buf);
+/*
+ * Free a page that no live pointer leads to, in a change of its own.  It may be used again at
+ * once if it has been `unused` long enough already, or stale pointers to it do no harm.
+ */
+extern void spf_page_free(Relation index, Buffer buf, bool unused);
 
 /* Turn a page being written into a free one. */
-extern void spf_page_make_free(Page page);
+extern void spf_page_make_free(Page page, bool unused);
 
 /*
  * May a page be used again?  Yes when it is new, or was freed so long ago that

@@ -76,8 +76,13 @@ append_anew(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
 				return true;
 			}
 		}
-		if (n <= ntaken)
-			return false;		/* fewer postings than replicas */
+
+		/*
+		 * Fewer postings than replicas?  There is always one: where it was split before
+		 * its centroid was read, the next try finds its successors.
+		 */
+		if (ntaken > 0 && n <= ntaken)
+			return false;
 	}
 	elog(ERROR, "could not place a vector in index \"%s\"",
 		 RelationGetRelationName(index->rel));
@@ -91,7 +96,7 @@ spf_place(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
 	float		dist2[SPF_PLACE_CANDIDATES];
 	int			chosen[SPF_PLACE_CANDIDATES] = {0};
 	SpfPageRef	taken[SPF_PLACE_CANDIDATES];
-	int			nchosen = 1;
+	int			nchosen = nroutes;
 
 	Assert(nroutes <= SPF_PLACE_CANDIDATES);
 	for (int i = 0; i < nroutes; i++)
@@ -99,7 +104,9 @@ spf_place(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
 		centroids[i] = routes[i].centroid;
 		dist2[i] = routes[i].score;
 	}
-	if (nroutes > 1)
+	if (nroutes == 0)
+		append_anew(index, level, x, ref, NULL, 0, &taken[0]);
+	else if (nroutes > 1)
 		nchosen = spf_choose_replicas(x, index->padded, centroids, dist2, nroutes,
 									  index->replicas, chosen);
 
@@ -112,22 +119,18 @@ spf_place(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
 	}
 }
 
-SpfRecordRef
-spf_place_centroid(SpfIndex *index, int level, const SpfVector *vector,
-				   SpfPageRef child, BlockNumber near)
+void
+spf_place_centroid(SpfIndex *index, int level, const SpfVector *vector, SpfRecordRef ref)
 {
 	float	   *x = palloc(index->padded * sizeof(float));
 	SpfRoute	routes[SPF_PLACE_CANDIDATES];
 	SpfQuery   *query;
 	SpfMeta		meta;
-	SpfRecordRef ref;
 	int			n;
 
 	spf_record_decode(vector->code, vector->numbers.scale, index->padded, x);
-	ref = spf_record_insert(index, level, vector, NULL, child, near);
 	query = spf_index_placement_query(index, x);
 	spf_meta_read(index->rel, &meta);
 	n = spf_route_nearest(index, &meta, query, level, SPF_PLACE_CANDIDATES, routes);
 	spf_place(index, level, x, ref, routes, n);
-	return ref;
 }

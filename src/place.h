@@ -26,11 +26,8 @@
 extern void spf_place(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
 					  const SpfRoute *routes, int nroutes);
 
-/*
- * Make a centroid known: a record at `level` that leads to `child`, and its entries in
- * postings of that level.  `near` is the block of a record to lie beside.
- */
-extern SpfRecordRef spf_place_centroid(SpfIndex *index, int level, const SpfVector *vector,
-									   SpfPageRef child, BlockNumber near);
+/* Likewise for a centroid's record, of a posting one level below. */
+extern void spf_place_centroid(SpfIndex *index, int level, const SpfVector *vector,
+							   SpfRecordRef ref);
 
 #endif							/* SPF_PLACE_H */

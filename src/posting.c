@@ -83,6 +83,13 @@ spf_posting_choose_shape(SpfIndex *index)
 			best_entries = entries;
 		}
 	}
+	if (best == 0 && index->bits > 1)
+	{
+		/* with so many dimensions a page has no room for so many bits of each */
+		index->bits--;
+		spf_posting_choose_shape(index);
+		return;
+	}
 	if (best == 0)
 		elog(ERROR, "no block of %d dimensions fits a page", index->dim);
 	spf_shape_init(&index->shape, index->dim, index->bits, best);
@@ -137,7 +144,7 @@ spf_posting_page_fault(const SpfIndex *index, Buffer buf)
 		return "A posting's flags are not known.";
 	if (!view.retired && posting->nforwards > 0)
 		return "A posting has successors, but is not retired.";
-	if (view.retired && (view.total > 0 || BlockNumberIsValid(view.next.block)))
+	if (view.retired && view.total > 0)
 		return "A retired posting has entries.";
 	if (!view.head && view.total > 0)
 		return "A page behind a posting's head has a total.";
@@ -448,7 +455,6 @@ spf_posting_retire(Page page, const SpfPageRef *forwards, int nforwards)
 	posting->flags |= POSTING_RETIRED;
 	posting->used = 0;
 	posting->total = 0;
-	posting->next = SPF_NO_PAGE;
 	posting->nforwards = nforwards;
 	content->retired = ReadNextFullTransactionId();
 	memcpy(content->forwards, forwards, nforwards * sizeof(SpfPageRef));
@@ -476,7 +482,7 @@ spf_posting_free_chain(const SpfIndex *index, SpfPageRef head, SpfPageRef next)
 			return;
 		spf_posting_view(index, buf, &view);
 		if (!view.head && SpfPageRefEquals(view.owner, head))
-			spf_page_free(index->rel, buf);
+			spf_page_free(index->rel, buf, true);
 		next = view.next;
 		UnlockReleaseBuffer(buf);
 	}

@@ -13,8 +13,9 @@
  * lanes (code.h), followed by the block's references.
  *
  * A posting that was split or rewritten is retired: its head keeps
- * its generation, loses its entries, and says which postings took over,
- * until vacuum finds that nobody can be on the way to it any more.
+ * its generation, loses its entries, and says which postings took over.  The
+ * pages behind it stay as they are, for scans that have come so far.  Vacuum frees them all
+ * when nobody can be on the way to them any more.
  *
  * Only this module knows the layout of POSTING pages.
  *
@@ -147,7 +148,7 @@ extern void spf_posting_set_centroid(Page page, SpfRecordRef centroid);
 extern void spf_posting_set_split_at(Page page, uint32 split_at);
 extern void spf_posting_retire(Page page, const SpfPageRef *forwards, int nforwards);
 
-/* Free the pages behind a retired head, first of which is `next`. */
+/* Free the pages behind a head that was retired long ago, first of which is `next`. */
 extern void spf_posting_free_chain(const SpfIndex *index, SpfPageRef head, SpfPageRef next);
 
 /* ---- vacuum ---- */

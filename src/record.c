@@ -416,17 +416,42 @@ put_record(Page page, BlockNumber block, SpfRecordData *record, Size length)
 	return ref;
 }
 
-/* Try to put a record on the page of `block`, if that is a record page with room. */
+/* Put a record on a locked page that is made a record page first. */
+static SpfRecordRef
+put_on_fresh_page(const SpfIndex *index, Buffer buf, SpfRecordData *record, Size length)
+{
+	SpfRecordRef ref;
+	SpfWrite	write;
+	Page		page;
+
+	spf_write_begin(&write, index->rel, index->building);
+	page = spf_write_page(&write, buf, true);
+	spf_page_init(page, SPF_PAGE_RECORD);
+	ref = put_record(page, BufferGetBlockNumber(buf), record, length);
+	if (!BlockNumberIsValid(ref.block))
+		elog(ERROR, "a record does not fit an empty page of index \"%s\"",
+			 RelationGetRelationName(index->rel));
+	spf_write_finish(&write);
+	return ref;
+}
+
+/*
+ * Try to put a record on the page of `block`: a record page with room, or one that may be used
+ * again for anything.
+ */
 static SpfRecordRef
 try_page(const SpfIndex *index, BlockNumber block, SpfRecordData *record, Size length)
 {
-	Buffer		buf = spf_record_page(index->rel, block, BUFFER_LOCK_EXCLUSIVE);
+	Buffer		buf = spf_page_read(index->rel, block, BUFFER_LOCK_EXCLUSIVE);
 	SpfRecordRef ref = SPF_NO_RECORD;
 	SpfWrite	write;
 
 	if (!BufferIsValid(buf))
 		return ref;
-	if (PageGetFreeSpace(BufferGetPage(buf)) >= length)
+	if (spf_page_reusable(BufferGetPage(buf)))
+		ref = put_on_fresh_page(index, buf, record, length);
+	else if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_RECORD &&
+			 PageGetFreeSpace(BufferGetPage(buf)) >= length)
 	{
 		spf_write_begin(&write, index->rel, index->building);
 		ref = put_record(spf_write_page(&write, buf, false), block, record, length);
@@ -449,7 +474,6 @@ spf_record_insert(const SpfIndex *index, int level, const SpfVector *vector,
 	SpfRecordRef ref = SPF_NO_RECORD;
 	BlockNumber block;
 	Buffer		buf;
-	SpfWrite	write;
 
 	memset(space.data, 0, BLCKSZ);
 	length = form_record(index, record, level, vector, tid, tid != NULL ? 1 : 0, child);
@@ -475,15 +499,7 @@ spf_record_insert(const SpfIndex *index, int level, const SpfVector *vector,
 	}
 
 	buf = spf_page_alloc(index->rel, index->building);
-	spf_write_begin(&write, index->rel, index->building);
-	{
-		Page		page = spf_write_page(&write, buf, true);
-
-		spf_page_init(page, SPF_PAGE_RECORD);
-		ref = put_record(page, BufferGetBlockNumber(buf), record, length);
-		Assert(BlockNumberIsValid(ref.block));
-	}
-	spf_write_finish(&write);
+	ref = put_on_fresh_page(index, buf, record, length);
 	RelationSetTargetBlock(index->rel, BufferGetBlockNumber(buf));
 	UnlockReleaseBuffer(buf);
 	return ref;
@@ -762,6 +778,28 @@ filter_tids(SpfRecordVacuum *vacuum, ItemPointerData *tids, int ntids)
 	return kept;
 }
 
+/* Has a record page no records, but at most unused line pointers? */
+static bool
+is_empty(Page page)
+{
+	int			maxoff = PageGetMaxOffsetNumber(page);
+
+	for (uint16 off = FirstOffsetNumber; off <= maxoff; off++)
+	{
+		if (ItemIdIsUsed(PageGetItemId(page, off)))
+			return false;
+	}
+	return true;
+}
+
+/* May the record of a centroid go?  Whoever was on the way to its posting has arrived. */
+static bool
+retired_long_ago(const SpfRecordData *record)
+{
+	return (record->flags & RECORD_RETIRED) != 0 &&
+		GlobalVisCheckRemovableFullXid(NULL, record->retired_at);
+}
+
 /* A record that may be left without rows once its TIDS pages are done. */
 typedef struct SpfChained
 {
@@ -772,7 +810,8 @@ typedef struct SpfChained
 
 /*
  * The pass over one locked page.  Kills records that have neither rows nor
- * TIDS pages; notes those that have TIDS pages in `chained`.
+ * TIDS pages; notes those that have TIDS pages in `chained`.  Centroids retired long ago
+ * go as well: nothing but stale entries leads to them.
  */
 static void
 vacuum_records(SpfRecordVacuum *vacuum, Buffer buf, SpfRecordRef *killed, int *nkilled,
@@ -792,8 +831,23 @@ vacuum_records(SpfRecordVacuum *vacuum, Buffer buf, SpfRecordRef *killed, int *n
 										   page ? page : BufferGetPage(buf), off);
 		int			kept;
 
+		if (record != NULL && record->level > 0 && retired_long_ago(record))
+		{
+			if (page == NULL)
+			{
+				spf_write_begin(&write, index->rel, false);
+				page = spf_write_page(&write, buf, false);
+			}
+			spf_record_delete(page, off);
+			continue;
+		}
 		if (record == NULL || record->level != 0)
 			continue;
+		if (vacuum->is_dead == NULL)
+		{
+			vacuum->kept += record->ntids;
+			continue;
+		}
 		memcpy(copy, record, RECORD_BYTES(index->padded, record->ntids));
 		kept = filter_tids(vacuum, RECORD_TIDS(copy), copy->ntids);
 		if (BlockNumberIsValid(record->link))
@@ -830,15 +884,18 @@ vacuum_records(SpfRecordVacuum *vacuum, Buffer buf, SpfRecordRef *killed, int *n
 	}
 	if (page != NULL)
 	{
-		if (PageGetMaxOffsetNumber(page) == 0)
-			spf_page_make_free(page);
+		if (is_empty(page))
+			spf_page_make_free(page, true);
 		spf_write_finish(&write);
 	}
 }
 
-/* Take dead rows out of one TIDS page; returns how many are left, and the next page. */
+/*
+ * Take dead rows out of one TIDS page of a record; returns how many are left, and the next
+ * page.
+ */
 static int
-vacuum_tids_page(SpfRecordVacuum *vacuum, Buffer buf, BlockNumber *next)
+vacuum_tids_page(SpfRecordVacuum *vacuum, SpfRecordRef ref, Buffer buf, BlockNumber *next)
 {
 	PGAlignedBlock space;
 	ItemPointerData *tids = (ItemPointerData *) space.data;
@@ -850,7 +907,8 @@ vacuum_tids_page(SpfRecordVacuum *vacuum, Buffer buf, BlockNumber *next)
 	content = SpfPageTids(BufferGetPage(buf));
 	if (!spf_page_check(vacuum->index->rel, buf) ||
 		SpfPageOpaque(BufferGetPage(buf))->kind != SPF_PAGE_TIDS ||
-		content->ntids > TIDS_CAPACITY)
+		content->ntids > TIDS_CAPACITY || (content->flags & TIDS_UNLINKED) != 0 ||
+		spf_record_ref_cmp(&content->owner, &ref) != 0)
 		spf_page_corrupted(vacuum->index->rel, BufferGetBlockNumber(buf),
 						   "A record's TIDS page is none.");
 	ntids = content->ntids;
@@ -874,19 +932,46 @@ vacuum_tids_page(SpfRecordVacuum *vacuum, Buffer buf, BlockNumber *next)
 	return kept;
 }
 
+/* The edits of taking a TIDS page out of its chain. */
+static void
+write_unlinked(Page page)
+{
+	SpfTidsData *content = SpfPageTids(page);
+	FullTransactionId *unlinked_at = (FullTransactionId *) content->tids;
+
+	content->flags |= TIDS_UNLINKED;
+	content->ntids = 0;
+	*unlinked_at = ReadNextFullTransactionId();
+	((PageHeader) page)->pd_lower = (char *) (unlinked_at + 1) - (char *) page;
+}
+
+int
+spf_tids_count(Page page)
+{
+	return SpfPageTids(page)->ntids;
+}
+
+bool
+spf_tids_unlinked_long_ago(Page page)
+{
+	SpfTidsData *content = SpfPageTids(page);
+
+	return (content->flags & TIDS_UNLINKED) != 0 &&
+		GlobalVisCheckRemovableFullXid(NULL, *(FullTransactionId *) content->tids);
+}
+
 /*
  * Unlink the first TIDS page of a record if it is empty, and kill the record
  * with it if that was the last of its rows.  Returns true when it was unlinked.
  */
 static bool
-unlink_tids_page(SpfRecordVacuum *vacuum, SpfRecordRef ref, Buffer first, bool *killed)
+unlink_first(SpfRecordVacuum *vacuum, SpfRecordRef ref, Buffer first, bool *killed)
 {
 	const SpfIndex *index = vacuum->index;
 	Buffer		buf = spf_record_page(index->rel, ref.block, BUFFER_LOCK_EXCLUSIVE);
 	SpfRecordData *record;
 	bool		unlinked = false;
 
-	*killed = false;
 	if (!BufferIsValid(buf))
 		return false;
 	record = get_record(index, buf, BufferGetPage(buf), ref.offset);
@@ -901,15 +986,15 @@ unlink_tids_page(SpfRecordVacuum *vacuum, SpfRecordRef ref, Buffer first, bool *
 
 		spf_write_begin(&write, index->rel, false);
 		page = spf_write_page(&write, buf, false);
-		spf_page_make_free(spf_write_page(&write, first, false));
+		write_unlinked(spf_write_page(&write, first, false));
 		record = (SpfRecordData *) PageGetItem(page, PageGetItemId(page, ref.offset));
 		record->link = next;
 		if (record->ntids == 0 && !BlockNumberIsValid(next))
 		{
 			spf_record_delete(page, ref.offset);
 			*killed = true;
-			if (PageGetMaxOffsetNumber(page) == 0)
-				spf_page_make_free(page);
+			if (is_empty(page))
+				spf_page_make_free(page, true);
 		}
 		spf_write_finish(&write);
 		unlinked = true;
@@ -919,14 +1004,35 @@ unlink_tids_page(SpfRecordVacuum *vacuum, SpfRecordRef ref, Buffer first, bool *
 	return unlinked;
 }
 
-/* The TIDS pages of one record; returns true if the record was killed. */
+/* Unlink a TIDS page that comes behind another one, if it is (still) empty. */
+static void
+unlink_behind(SpfRecordVacuum *vacuum, Buffer before, Buffer buf)
+{
+	Page		page;
+	SpfWrite	write;
+
+	LockBuffer(before, BUFFER_LOCK_EXCLUSIVE);
+	LockBuffer(buf, BUFFER_LOCK_EXCLUSIVE);
+	spf_write_begin(&write, vacuum->index->rel, false);
+	page = spf_write_page(&write, before, false);
+	SpfPageTids(page)->next = SpfPageTids(BufferGetPage(buf))->next;
+	write_unlinked(spf_write_page(&write, buf, false));
+	spf_write_finish(&write);
+	LockBuffer(buf, BUFFER_LOCK_UNLOCK);
+	LockBuffer(before, BUFFER_LOCK_UNLOCK);
+}
+
+/*
+ * The TIDS pages of one record; returns true if the record was killed.  Only the first page
+ * ever gets new rows, and nobody else unlinks any: what is empty behind it stays empty.
+ */
 static bool
 vacuum_chain(SpfRecordVacuum *vacuum, SpfRecordRef ref, BlockNumber first)
 {
 	Relation	rel = vacuum->index->rel;
 	BlockNumber block = first;
 	BlockNumber pages = 0;
-	bool		at_front = true;
+	Buffer		before = InvalidBuffer; /* the last page that stays, pinned */
 	bool		killed = false;
 
 	while (BlockNumberIsValid(block) && !killed)
@@ -934,18 +1040,33 @@ vacuum_chain(SpfRecordVacuum *vacuum, SpfRecordRef ref, BlockNumber first)
 		Buffer		buf;
 		BlockNumber next;
 		int			left;
+		bool		unlinked = false;
 
 		spf_vacuum_delay_point();
 		if (block >= RelationGetNumberOfBlocks(rel) ||
 			pages++ > RelationGetNumberOfBlocks(rel))
 			spf_page_corrupted(rel, ref.block, "A record's TIDS pages have no end.");
 		buf = ReadBufferExtended(rel, MAIN_FORKNUM, block, RBM_NORMAL, vacuum->strategy);
-		left = vacuum_tids_page(vacuum, buf, &next);
-		if (left > 0 || !at_front || !unlink_tids_page(vacuum, ref, buf, &killed))
-			at_front = false;
-		ReleaseBuffer(buf);
+		left = vacuum_tids_page(vacuum, ref, buf, &next);
+		if (left == 0 && !BufferIsValid(before))
+			unlinked = unlink_first(vacuum, ref, buf, &killed);
+		else if (left == 0)
+		{
+			unlink_behind(vacuum, before, buf);
+			unlinked = true;
+		}
+		if (unlinked)
+			ReleaseBuffer(buf);
+		else
+		{
+			if (BufferIsValid(before))
+				ReleaseBuffer(before);
+			before = buf;
+		}
 		block = next;
 	}
+	if (BufferIsValid(before))
+		ReleaseBuffer(before);
 	return killed;
 }
 
@@ -959,6 +1080,7 @@ spf_record_vacuum_page(SpfRecordVacuum *vacuum, BlockNumber block)
 	Buffer		buf = spf_page_read_strategy(vacuum->index->rel, block, BUFFER_LOCK_EXCLUSIVE,
 											 vacuum->strategy);
 	Size		space;
+	bool		freed;
 
 	if (!BufferIsValid(buf))
 		return;
@@ -969,12 +1091,14 @@ spf_record_vacuum_page(SpfRecordVacuum *vacuum, BlockNumber block)
 	}
 	vacuum_records(vacuum, buf, killed, &nkilled, chained, &nchained);
 	space = PageGetFreeSpace(BufferGetPage(buf));
-	if (SpfPageOpaque(BufferGetPage(buf))->kind != SPF_PAGE_RECORD)
-		space = 0;
+	freed = SpfPageOpaque(BufferGetPage(buf))->kind != SPF_PAGE_RECORD;
 	UnlockReleaseBuffer(buf);
 
-	/* what is wholly free comes into the map only when it may be reused */
-	RecordPageWithFreeSpace(vacuum->index->rel, block, Min(space, MaxHeapTupleSize - 32));
+	/* a record page is never taken for a wholly free one */
+	if (freed)
+		RecordFreeIndexPage(vacuum->index->rel, block);
+	else
+		RecordPageWithFreeSpace(vacuum->index->rel, block, Min(space, MaxHeapTupleSize - 32));
 
 	for (int i = 0; i < nchained; i++)
 	{

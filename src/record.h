@@ -190,6 +190,9 @@ typedef struct SpfRecordVacuum
  */
 extern void spf_record_vacuum_page(SpfRecordVacuum *vacuum, BlockNumber block);
 
+/* The rows on a TIDS page. */
+extern int	spf_tids_count(Page page);
+
 /* May a TIDS page become free?  It was unlinked long ago.  `page` is locked. */
 extern bool spf_tids_unlinked_long_ago(Page page);
 

@@ -216,6 +216,7 @@ struct SpfStream
 	SpfRoute	root;
 	bool		exhausted;		/* the source has no more postings */
 	bool		with_centroids;
+	FullTransactionId started;
 	int			level;
 	int			scanned;
 	int			beam;			/* scan at least so many before giving any */
@@ -252,6 +253,7 @@ spf_stream_open(const SpfIndex *index, const SpfMeta *meta, const SpfQuery *quer
 	stream->index = index;
 	stream->query = query;
 	stream->with_centroids = with_centroids;
+	stream->started = ReadNextFullTransactionId();
 	stream->level = level;
 	stream->work = work;
 	stream->beam = Max(SPF_MIN_BEAM, expect / SPF_BEAM_SHARE + (expect % SPF_BEAM_SHARE != 0));
@@ -312,6 +314,14 @@ take_record(void *state, SpfRecordRef ref, const SpfRecordView *view)
 	SpfStream  *stream = state;
 	SpfRoute   *route;
 
+	/*
+	 * A posting that was split since this began leads to those that took over, which may
+	 * have come too late to be met on their own.  Else they are, and it is just stale.
+	 */
+	if (view->retired &&
+		(stream->with_centroids ||
+		 FullTransactionIdPrecedes(view->retired_at, stream->started)))
+		return;
 	if (stream->nroutes == stream->space)
 	{
 		stream->space *= 2;

@@ -9,19 +9,19 @@
  *	1. the members' records are read; entries that are stale are forgotten
  *	   here.  If few are left, one new posting under the same centroid will do.
  *	2. the new postings are written, reachable by nobody.
- *	3. each one's centroid gets a record, the posting learns of it, and
+ *	3. each one's centroid gets a record, the posting learns of it, and then
  *	   the centroid is placed one level up: from now on both the
  *	   old and the new postings are found.  The root's parts go into a new root instead.
  *	4. entries that came to the old posting meanwhile are added to the new.
  *	5. in one change the old head is retired, leading to the new ones, and its centroid's
- *	   record deleted (for the root: the meta page leads to the new root).
- *	6. the pages behind the old head are freed.
+ *	   record with it (for the root: the meta page leads to the new root).  What is retired
+ *	   stays readable until nobody can be on the way to it: vacuum frees it then.
  *
- * A crash after 2 leaves postings that nobody leads to, and one after 6
- * pages likewise: vacuum frees them.  After 3 both are there, which is only redundant.
+ * A crash after 2 leaves postings that nobody leads to: vacuum frees them.  After 3 both
+ * are there, which is only redundant.
  *
  * Locks: the heavyweight page lock on the head excludes other splits and sweeps
- * of it; a share lock on the meta page's number tells vacuum that postings without a way
+ * of it, those on the parts splits of these before they have all entries; a share lock on the meta page's number tells vacuum that postings without a way
  * to them may be under construction.  Both are taken without waiting.  Buffers: in
  * step 5 record page, then head, then meta page.
  *
@@ -58,6 +58,7 @@ typedef struct SpfSplit
 	float	   *centroids;		/* [k x padded], decoded from vectors */
 	SpfVector  *vectors;		/* [k] */
 	SpfPageRef *parts;			/* [k] */
+	int			nlocked;		/* of the parts */
 } SpfSplit;
 
 static int
@@ -229,8 +230,11 @@ choose_parts(SpfSplit *split)
 	return true;
 }
 
-/* Step 2. */
-static void
+/*
+ * Step 2.  Returns false if a part could not be locked, by a vacuum that happens to look for
+ * what its block was before.
+ */
+static bool
 write_parts(SpfSplit *split)
 {
 	int		   *members = palloc(Max(split->n, 1) * sizeof(int));
@@ -250,7 +254,11 @@ write_parts(SpfSplit *split)
 		split->parts[j] = spf_posting_create(split->index, split->level,
 											 split->k == 1 ? split->old.centroid : SPF_NO_RECORD,
 											 entries, m);
+		if (!ConditionalLockPage(split->index->rel, split->parts[j].block, ExclusiveLock))
+			return false;
+		split->nlocked++;
 	}
+	return true;
 }
 
 static void
@@ -280,14 +288,13 @@ link_parts(SpfSplit *split)
 
 	for (int j = 0; j < split->k; j++)
 	{
-		if (split->is_root)
-			refs[j] = spf_record_insert(index, split->level + 1, &split->vectors[j], NULL,
-										split->parts[j], InvalidBlockNumber);
-		else
-			refs[j] = spf_place_centroid(index, split->level + 1, &split->vectors[j],
-										 split->parts[j], split->old.centroid.block);
-		members[j] = j;
+		/* as soon as it is placed it gets entries: by then it must know where it belongs */
+		refs[j] = spf_record_insert(index, split->level + 1, &split->vectors[j], NULL,
+									split->parts[j], split->old.centroid.block);
 		tell_centroid(split, split->parts[j], refs[j]);
+		if (!split->is_root)
+			spf_place_centroid(index, split->level + 1, &split->vectors[j], refs[j]);
+		members[j] = j;
 	}
 	if (!split->is_root)
 		return SPF_NO_PAGE;
@@ -336,8 +343,18 @@ catch_up(SpfSplit *split)
 		}
 		spf_entry_encode(&index->shape, x, split->centroids + (Size) best * padded, code,
 						 &entry.numbers);
-		while (spf_posting_append(index, split->parts[best], &entry, &due) == SPF_APPEND_FULL)
+		for (;;)
+		{
+			SpfAppendResult result = spf_posting_append(index, split->parts[best], &entry, &due);
+
+			if (result == SPF_APPENDED)
+				break;
+			if (result == SPF_APPEND_GONE)
+				elog(ERROR, "a new posting of index \"%s\" is missing",
+					 RelationGetRelationName(index->rel));
+			CHECK_FOR_INTERRUPTS();
 			spf_posting_push_down(index, split->parts[best]);
+		}
 	}
 	pfree(points);
 	pfree(code);
@@ -357,7 +374,7 @@ write_switch(SpfSplit *split, Buffer record, Buffer head, Buffer meta, SpfPageRe
 		if (split->k == 1)
 			spf_record_set_child(page, split->old.centroid.offset, split->parts[0]);
 		else
-			spf_record_delete(page, split->old.centroid.offset);
+			spf_record_retire(page, split->old.centroid.offset);
 	}
 	spf_posting_retire(spf_write_page(&write, head, false), split->parts, split->k);
 	if (BufferIsValid(meta))
@@ -385,7 +402,6 @@ switch_over(SpfSplit *split, SpfPageRef new_root)
 	Buffer		meta = InvalidBuffer;
 	SpfPostingView view;
 	SpfRecordView centroid;
-	SpfPageRef	chain;
 	bool		ready;
 
 	if (!split->is_root)
@@ -400,7 +416,6 @@ switch_over(SpfSplit *split, SpfPageRef new_root)
 		elog(ERROR, "a posting of index \"%s\" vanished during its split",
 			 RelationGetRelationName(index->rel));
 	spf_posting_view(index, head, &view);
-	chain = view.next;
 	ready = view.total == split->old.total;
 	if (ready)
 	{
@@ -413,8 +428,6 @@ switch_over(SpfSplit *split, SpfPageRef new_root)
 	UnlockReleaseBuffer(head);
 	if (BufferIsValid(record))
 		UnlockReleaseBuffer(record);
-	if (ready)
-		spf_posting_free_chain(index, split->head, chain);
 	return ready;
 }
 
@@ -435,46 +448,48 @@ postpone(SpfSplit *split, uint32 split_at)
 }
 
 static bool
-split_locked(SpfIndex *index, SpfPageRef head)
+split_locked(SpfSplit *split)
 {
-	SpfSplit	split = {.index = index,.head = head};
+	SpfIndex   *index = split->index;
 	SpfPageRef	new_root = SPF_NO_PAGE;
 
-	if (!read_members(&split))
+	if (!read_members(split))
 		return false;
 
 	/* a root may grow somewhat larger before it gets another level above it */
-	if (split.is_root && split.n <= index->split_limit * SPF_ROOT_SHARE &&
-		split.n > index->split_limit * SPF_REWRITE_SHARE)
+	if (split->is_root && split->n <= index->split_limit * SPF_ROOT_SHARE &&
+		split->n > index->split_limit * SPF_REWRITE_SHARE)
 	{
-		postpone(&split, index->split_limit * SPF_ROOT_SHARE);
+		postpone(split, index->split_limit * SPF_ROOT_SHARE);
 		return false;
 	}
 
 	/* what is all equal would be tried in vain at every insertion */
-	if (!choose_parts(&split))
+	if (!choose_parts(split))
 	{
-		postpone(&split, Max(split.old.total, (uint32) index->split_limit) * 2);
+		postpone(split, Max(split->old.total, (uint32) index->split_limit) * 2);
 		return false;
 	}
-	write_parts(&split);
-	if (split.k > 1)
-		new_root = link_parts(&split);
-	while (!switch_over(&split, new_root))
+	if (!write_parts(split))
+		return false;
+	if (split->k > 1)
+		new_root = link_parts(split);
+	while (!switch_over(split, new_root))
 	{
 		CHECK_FOR_INTERRUPTS();
-		catch_up(&split);
+		catch_up(split);
 	}
-	spf_meta_count(index, split.level, split.k - 1, split.k > 1 ? 1 : 0,
-				   split.old.n - split.n);
-	if (split.is_root && split.k > 1)
-		spf_meta_count(index, split.level + 1, 1, 0, 0);
+	spf_meta_count(index, split->level, split->k - 1, split->k > 1 ? 1 : 0,
+				   split->old.n - split->n);
+	if (split->is_root && split->k > 1)
+		spf_meta_count(index, split->level + 1, 1, 0, 0);
 	return true;
 }
 
 bool
 spf_split(SpfIndex *index, SpfPageRef head)
 {
+	SpfSplit	split = {.index = index,.head = head};
 	MemoryContext context;
 	MemoryContext old;
 	bool		done;
@@ -489,7 +504,9 @@ spf_split(SpfIndex *index, SpfPageRef head)
 	context = AllocSetContextCreate(CurrentMemoryContext, "spfresh split",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	done = split_locked(index, head);
+	done = split_locked(&split);
+	for (int j = 0; j < split.nlocked; j++)
+		UnlockPage(index->rel, split.parts[j].block, ExclusiveLock);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	UnlockPage(index->rel, SPF_META_BLOCK, ShareLock);

@@ -10,8 +10,9 @@
  * that this misses are stale by version: never wrong, and gone with the next split.
  *
  * What a crash left behind (postings that no centroid leads to, pages that no posting leads to) looks
- * just like what a running split is about to use.  So it is freed only under
- * the exclusive heavyweight lock on the meta page's number, which splits share.
+ * just like what a running split is about to use.  So such pages are just noted, and looked
+ * at again in the end, under the exclusive heavyweight lock on the meta page's number, which splits
+ * share: briefly, for while it is held nobody can split.
  *
  * Locks: as posting.h and record.h say; one page at a time otherwise.
  *
@@ -33,9 +34,7 @@ typedef struct SpfVacuum
 	IndexVacuumInfo *info;
 	IndexBulkDeleteResult *stats;
 	SpfIndex   *index;
-	SpfPageRef	root;
-	bool		alone;			/* no split is going on, nor can one begin */
-	IndexBulkDeleteCallback callback;	/* NULL: only reclaim pages */
+	IndexBulkDeleteCallback callback;
 	void	   *callback_state;
 	SpfRecordVacuum records;
 
@@ -44,6 +43,10 @@ typedef struct SpfVacuum
 	int64		nkilled;
 	int64		max_killed;
 	int64		swept;
+
+	/* pages that nothing seems to lead to */
+	BlockNumber *suspects;
+	int			nsuspects;
 
 	/* heads met, one bit a block */
 	uint8	   *heads;
@@ -169,7 +172,10 @@ note_killed(void *state, SpfRecordRef ref)
 
 /* ---- pages ---- */
 
-/* Does anything lead to this posting?  It is a head, not the root, and no split is going on. */
+/* Pages that are noted at most: more are for the next vacuum. */
+#define MAX_SUSPECTS	10000
+
+/* Does anything lead to this posting?  It is a head, and not retired. */
 static bool
 is_orphan(SpfVacuum *vacuum, SpfPageRef head, const SpfPostingView *view)
 {
@@ -178,7 +184,12 @@ is_orphan(SpfVacuum *vacuum, SpfPageRef head, const SpfPostingView *view)
 	bool		found;
 
 	if (!BlockNumberIsValid(view->centroid.block))
-		return true;
+	{
+		SpfMeta		meta;
+
+		spf_meta_read(vacuum->index->rel, &meta);
+		return !SpfPageRefEquals(meta.root, head);
+	}
 	vector.code = palloc(vacuum->index->padded);
 	found = spf_record_fetch(vacuum->index, view->centroid, view->level + 1, &vector, &child);
 	pfree(vector.code);
@@ -196,44 +207,77 @@ retire_orphan(SpfVacuum *vacuum, SpfPageRef head)
 	if (!BufferIsValid(buf))
 		return;
 	spf_posting_view(vacuum->index, buf, &view);
-	spf_write_begin(&write, vacuum->index->rel, false);
-	spf_posting_retire(spf_write_page(&write, buf, false), NULL, 0);
-	spf_write_finish(&write);
+	if (view.head && !view.retired)
+	{
+		spf_write_begin(&write, vacuum->index->rel, false);
+		spf_posting_retire(spf_write_page(&write, buf, false), NULL, 0);
+		spf_write_finish(&write);
+	}
 	UnlockReleaseBuffer(buf);
-	spf_posting_free_chain(vacuum->index, head, view.next);
 }
 
-/* Is a page behind a posting without that posting? */
+/* Is a page behind a posting without that posting?  *unused is set when even scans are done with it. */
 static bool
-chain_is_orphan(SpfVacuum *vacuum, SpfPageRef owner)
+chain_is_orphan(SpfVacuum *vacuum, SpfPageRef owner, bool *unused)
 {
 	Buffer		buf = spf_page_follow(vacuum->index->rel, owner, SPF_PAGE_POSTING,
 									  BUFFER_LOCK_SHARE);
 	SpfPostingView view;
+	bool		orphan;
 
+	*unused = false;
 	if (!BufferIsValid(buf))
 		return true;
 	spf_posting_view(vacuum->index, buf, &view);
+	orphan = !view.head;
+	if (view.head && view.retired)
+		*unused = orphan = spf_posting_retired_long_ago(BufferGetPage(buf));
 	UnlockReleaseBuffer(buf);
-	return !view.head || view.retired;
+	return orphan;
 }
 
-/* Free what nobody can need any more.  The page is locked exclusively. */
+/* Free what nobody can need any more, for use at once. */
 static void
-free_page(SpfVacuum *vacuum, Buffer buf)
+free_page(SpfVacuum *vacuum, SpfPageRef self)
 {
-	spf_page_free(vacuum->index->rel, buf);
+	Relation	rel = vacuum->index->rel;
+	Buffer		buf = spf_page_follow(rel, self, SPF_PAGE_POSTING, BUFFER_LOCK_EXCLUSIVE);
+
+	if (!BufferIsValid(buf))
+		return;
+	spf_page_free(rel, buf, true);
+	UnlockReleaseBuffer(buf);
+	RecordFreeIndexPage(rel, self.block);
 	vacuum->stats->pages_newly_deleted++;
+	vacuum->stats->pages_deleted++;
+	vacuum->stats->pages_free++;
 }
 
 static void
-visit_posting(SpfVacuum *vacuum, BlockNumber block)
+free_retired(SpfVacuum *vacuum, SpfPageRef head, SpfPageRef next)
 {
-	Buffer		buf = spf_page_read_strategy(vacuum->index->rel, block, BUFFER_LOCK_EXCLUSIVE,
+	spf_posting_free_chain(vacuum->index, head, next);
+	free_page(vacuum, head);
+}
+
+static void
+suspect(SpfVacuum *vacuum, BlockNumber block)
+{
+	if (vacuum->suspects == NULL)
+		vacuum->suspects = palloc(MAX_SUSPECTS * sizeof(BlockNumber));
+	if (vacuum->nsuspects < MAX_SUSPECTS)
+		vacuum->suspects[vacuum->nsuspects++] = block;
+}
+
+/* With `alone`, no split is going on, nor can one begin: what is suspect is guilty. */
+static void
+visit_posting(SpfVacuum *vacuum, BlockNumber block, bool alone)
+{
+	Buffer		buf = spf_page_read_strategy(vacuum->index->rel, block, BUFFER_LOCK_SHARE,
 											 vacuum->info->strategy);
 	SpfPageRef	self = {block, 0};
 	SpfPostingView view;
-	bool		suspect;
+	bool		unused = false;
 
 	if (!BufferIsValid(buf))
 		return;
@@ -244,23 +288,59 @@ visit_posting(SpfVacuum *vacuum, BlockNumber block)
 	}
 	self.generation = SpfPageOpaque(BufferGetPage(buf))->generation;
 	spf_posting_view(vacuum->index, buf, &view);
-	if (view.retired && spf_posting_retired_long_ago(BufferGetPage(buf)))
-		free_page(vacuum, buf);
-	suspect = vacuum->alone && !view.retired && !SpfPageRefEquals(self, vacuum->root);
+	if (view.retired)
+		unused = spf_posting_retired_long_ago(BufferGetPage(buf));
 	UnlockReleaseBuffer(buf);
 
-	if (view.head && !view.retired)
-		vacuum->heads[block / 8] |= 1 << (block % 8);
-	if (suspect && view.head && is_orphan(vacuum, self, &view))
-		retire_orphan(vacuum, self);
-	if (suspect && !view.head && chain_is_orphan(vacuum, view.owner))
+	if (view.retired)
 	{
-		buf = spf_page_follow(vacuum->index->rel, self, SPF_PAGE_POSTING, BUFFER_LOCK_EXCLUSIVE);
-		if (BufferIsValid(buf))
-		{
-			free_page(vacuum, buf);
-			UnlockReleaseBuffer(buf);
-		}
+		if (unused)
+			free_retired(vacuum, self, view.next);
+	}
+	else if (view.head)
+	{
+		vacuum->heads[block / 8] |= 1 << (block % 8);
+		if (!is_orphan(vacuum, self, &view))
+			return;
+		if (alone)
+			retire_orphan(vacuum, self);
+		else
+			suspect(vacuum, block);
+	}
+	else if (chain_is_orphan(vacuum, view.owner, &unused))
+	{
+		if (alone || unused)
+			free_page(vacuum, self);
+		else
+			suspect(vacuum, block);
+	}
+}
+
+static void
+visit_tids(SpfVacuum *vacuum, BlockNumber block)
+{
+	Relation	rel = vacuum->index->rel;
+	Buffer		buf = spf_page_read_strategy(rel, block, BUFFER_LOCK_EXCLUSIVE,
+											 vacuum->info->strategy);
+	bool		freed = false;
+
+	if (!BufferIsValid(buf))
+		return;
+	if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_TIDS && vacuum->callback == NULL)
+		vacuum->records.kept += spf_tids_count(BufferGetPage(buf));
+	if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_TIDS &&
+		spf_tids_unlinked_long_ago(BufferGetPage(buf)))
+	{
+		spf_page_free(rel, buf, true);
+		freed = true;
+	}
+	UnlockReleaseBuffer(buf);
+	if (freed)
+	{
+		RecordFreeIndexPage(rel, block);
+		vacuum->stats->pages_newly_deleted++;
+		vacuum->stats->pages_deleted++;
+		vacuum->stats->pages_free++;
 	}
 }
 
@@ -280,9 +360,11 @@ visit_block(SpfVacuum *vacuum, BlockNumber block)
 	UnlockReleaseBuffer(buf);
 
 	if (kind == SPF_PAGE_POSTING)
-		visit_posting(vacuum, block);
-	else if (kind == SPF_PAGE_RECORD && vacuum->callback != NULL)
+		visit_posting(vacuum, block, false);
+	else if (kind == SPF_PAGE_RECORD)
 		spf_record_vacuum_page(&vacuum->records, block);
+	else if (kind == SPF_PAGE_TIDS)
+		visit_tids(vacuum, block);
 	else if (kind == SPF_PAGE_FREE)
 	{
 		vacuum->stats->pages_deleted++;
@@ -294,6 +376,23 @@ visit_block(SpfVacuum *vacuum, BlockNumber block)
 	}
 }
 
+/* Look again at the suspects, if no split is going on; else they are left for the next vacuum. */
+static void
+visit_suspects(SpfVacuum *vacuum)
+{
+	Relation	rel = vacuum->index->rel;
+
+	if (vacuum->nsuspects == 0 ||
+		!ConditionalLockPage(rel, SPF_META_BLOCK, ExclusiveLock))
+		return;
+	for (int i = 0; i < vacuum->nsuspects; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		visit_posting(vacuum, vacuum->suspects[i], true);
+	}
+	UnlockPage(rel, SPF_META_BLOCK, ExclusiveLock);
+}
+
 /* ---- the passes ---- */
 
 static void
@@ -301,14 +400,11 @@ begin(SpfVacuum *vacuum, IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 {
 	int			memory = spf_in_autovacuum() && autovacuum_work_mem != -1 ?
 		autovacuum_work_mem : maintenance_work_mem;
-	SpfMeta		meta;
 
 	memset(vacuum, 0, sizeof(SpfVacuum));
 	vacuum->info = info;
 	vacuum->stats = stats;
 	vacuum->index = spf_index_open(info->index);
-	spf_meta_read(info->index, &meta);
-	vacuum->root = meta.root;
 	vacuum->nblocks = RelationGetNumberOfBlocks(info->index);
 	vacuum->heads = palloc_extended(vacuum->nblocks / 8 + 1, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	vacuum->max_killed = Max(1000, (int64) memory * 1024 / (2 * sizeof(SpfRecordRef)));
@@ -316,7 +412,6 @@ begin(SpfVacuum *vacuum, IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 	/* the first growth of a palloc'd array to its full size would be felt: let the OS map it lazily */
 	vacuum->killed = palloc_extended(vacuum->max_killed * sizeof(SpfRecordRef), MCXT_ALLOC_HUGE);
 	vacuum->records.index = vacuum->index;
-	vacuum->records.is_dead = tid_is_dead;
 	vacuum->records.state = vacuum;
 	vacuum->records.strategy = info->strategy;
 	vacuum->records.killed = note_killed;
@@ -329,14 +424,12 @@ pass(SpfVacuum *vacuum)
 
 	vacuum->stats->pages_deleted = 0;
 	vacuum->stats->pages_free = 0;
-	vacuum->alone = ConditionalLockPage(rel, SPF_META_BLOCK, ExclusiveLock);
 	for (BlockNumber block = SPF_META_BLOCK + 1; block < vacuum->nblocks; block++)
 	{
 		spf_vacuum_delay_point();
 		visit_block(vacuum, block);
 	}
-	if (vacuum->alone)
-		UnlockPage(rel, SPF_META_BLOCK, ExclusiveLock);
+	visit_suspects(vacuum);
 	IndexFreeSpaceMapVacuum(rel);
 	vacuum->stats->num_pages = RelationGetNumberOfBlocks(rel);
 }
@@ -344,6 +437,8 @@ pass(SpfVacuum *vacuum)
 static void
 end(SpfVacuum *vacuum)
 {
+	if (vacuum->suspects != NULL)
+		pfree(vacuum->suspects);
 	pfree(vacuum->killed);
 	pfree(vacuum->heads);
 	pfree(vacuum->index);
@@ -360,6 +455,7 @@ spf_bulk_delete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	begin(&vacuum, info, stats);
 	if (vacuum.index->dim > 0)
 	{
+		vacuum.records.is_dead = tid_is_dead;
 		vacuum.callback = callback;
 		vacuum.callback_state = state;
 		pass(&vacuum);
@@ -390,10 +486,9 @@ spf_vacuum_cleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 		if (stats == NULL)
 		{
 			stats = palloc0(sizeof(IndexBulkDeleteResult));
-			stats->estimated_count = true;
-			stats->num_index_tuples = Max(info->num_heap_tuples, 0);
 			vacuum.stats = stats;
 			pass(&vacuum);
+			stats->num_index_tuples = vacuum.records.kept;
 		}
 		spf_meta_read(info->index, &meta);
 		if (spf_calibration_due(&meta))

@@ -87,7 +87,7 @@ $$;
 
 -- The same by a sequential scan: distances.
 CREATE FUNCTION exact(index regclass, q text, k int) RETURNS float8[]
-LANGUAGE plpgsql SET enable_indexscan = off AS
+LANGUAGE plpgsql SET enable_indexscan = off SET enable_seqscan = on AS
 $$
 DECLARE
 	s record;
@@ -139,7 +139,7 @@ BEGIN
 END
 $$;
 
--- Does an exhaustive search give every indexed row once, with its exact distance?  (Strictly
+-- Is the index sound?  And does an exhaustive search give every indexed row once, with its exact distance?  (Strictly
 -- ordered ones may lose some: what is found too late for the order.)
 CREATE FUNCTION complete(index regclass) RETURNS boolean
 LANGUAGE plpgsql
@@ -151,6 +151,7 @@ DECLARE
 	truth float8[];
 	given float8[];
 BEGIN
+	PERFORM spfresh_check(index);
 	FOR q IN SELECT make_queries(index, 2) LOOP
 		truth := exact(index, q, NULL);
 		SELECT array_agg(d ORDER BY d) INTO given FROM search(index, q, NULL) s, unnest(s.distances) d;

@@ -1,0 +1,221 @@
+# What the TAP tests share: servers, data, and the question that all of them end with:
+# is every committed row found through the index, once, and nothing else?
+
+package SpfreshTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(new_server add_functions index_is_complete index_is_valid start_pgbench
+  finish_pgbench index_size log_has_no_crash);
+
+# Settings under which a scan finds everything.
+our $exhaustive = join ' ',
+  map { "SET $_" } 'enable_seqscan = off',
+  'enable_sort = off',
+  'enable_bitmapscan = off',
+  'max_parallel_workers_per_gather = 0',
+  "work_mem = '512MB'",
+  'spfresh.nprobe = 2000000000',
+  'spfresh.iterative_scan = relaxed_order',
+  'spfresh.max_scan_tuples = 2000000000',
+  'spfresh.expected_rows = 1000000';
+
+# A server, initialised but not started.
+sub new_server
+{
+	my ($name, %options) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(%options);
+	$node->append_conf('postgresql.conf', <<'CONF');
+fsync = off
+shared_buffers = 64MB
+max_wal_size = 1GB
+jit = off
+autovacuum = off
+log_statement = none
+CONF
+	return $node;
+}
+
+# Extensions and the functions that the tests use.
+sub add_functions
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', <<"SQL");
+CREATE EXTENSION spfresh CASCADE;
+
+-- A number in [-1, 1) that depends on a and b only.
+CREATE FUNCTION num(a bigint, b int) RETURNS real LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+\$\$ SELECT ((hashint8extended(a * 100003 + b, 0) & 16777215) / 8388608.0 - 1)::real \$\$;
+
+-- The i-th of clustered points; their clusters are 40 of the i.
+CREATE FUNCTION point(i bigint, dim int DEFAULT 16) RETURNS vector
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+\$\$ SELECT array_agg((num(-1 - i % 40, d) + 0.3 * num(i, d))::real ORDER BY d)::vector
+   FROM generate_series(1, dim) d \$\$;
+
+-- The ids that an exhaustive scan of the index on v gives, as one snapshot sees them.
+CREATE FUNCTION ids_of_index(tab regclass, q vector) RETURNS bigint[] LANGUAGE plpgsql STABLE
+$exhaustive AS
+\$\$
+DECLARE
+	ids bigint[];
+BEGIN
+	EXECUTE format('SELECT coalesce(array_agg(id), ''{}'') FROM (SELECT id FROM %s ORDER BY v <-> %L) x', tab, q) INTO ids;
+	RETURN ids;
+END
+\$\$;
+
+CREATE FUNCTION ids_of_table(tab regclass) RETURNS bigint[] LANGUAGE plpgsql STABLE
+SET enable_indexscan = off SET enable_indexonlyscan = off AS
+\$\$
+DECLARE
+	ids bigint[];
+BEGIN
+	EXECUTE format('SELECT coalesce(array_agg(id), ''{}'') FROM %s WHERE v IS NOT NULL', tab) INTO ids;
+	RETURN ids;
+END
+\$\$;
+
+-- What is wrong with the index on v, compared with the table; nothing, hopefully.
+CREATE FUNCTION differences(tab regclass, q vector) RETURNS text LANGUAGE sql STABLE AS
+\$\$
+WITH i AS MATERIALIZED (SELECT id FROM unnest(ids_of_index(tab, q)) id),
+	t AS MATERIALIZED (SELECT id FROM unnest(ids_of_table(tab)) id),
+	missing AS (SELECT id FROM t EXCEPT SELECT id FROM i),
+	extra AS (SELECT id FROM i EXCEPT SELECT id FROM t),
+	twice AS (SELECT id FROM i GROUP BY id HAVING count(*) > 1)
+SELECT concat_ws('; ',
+	(SELECT count(*) || ' rows missing: ' || min(id) || '..' || max(id) FROM missing HAVING count(*) > 0),
+	(SELECT count(*) || ' rows too many: ' || min(id) || '..' || max(id) FROM extra HAVING count(*) > 0),
+	(SELECT count(*) || ' rows twice: ' || min(id) || '..' || max(id) FROM twice HAVING count(*) > 0))
+\$\$;
+
+-- The same as an error.
+CREATE FUNCTION compare(tab regclass, q vector) RETURNS void LANGUAGE plpgsql STABLE AS
+\$\$
+DECLARE
+	found text := differences(tab, q);
+BEGIN
+	IF found <> '' THEN
+		RAISE EXCEPTION 'index and table % differ: %', tab, found;
+	END IF;
+END
+\$\$;
+
+-- Is it the index that these ids come from?
+CREATE FUNCTION scans_index(tab regclass, q vector) RETURNS boolean LANGUAGE plpgsql
+$exhaustive AS
+\$\$
+DECLARE
+	line text;
+BEGIN
+	FOR line IN EXECUTE format('EXPLAIN SELECT id FROM %s ORDER BY v <-> %L', tab, q) LOOP
+		IF line ~ 'Index Scan using' THEN
+			RETURN true;
+		END IF;
+	END LOOP;
+	RETURN false;
+END
+\$\$;
+
+-- The verifier.
+CREATE FUNCTION verify(index regclass) RETURNS void LANGUAGE plpgsql AS
+\$\$
+BEGIN
+	IF to_regprocedure('spfresh_check(regclass)') IS NOT NULL THEN
+		EXECUTE format('SELECT spfresh_check(%L)', index);
+	END IF;
+END
+\$\$;
+SQL
+}
+
+# Every row of the table, and nothing else, through the index on its column v.
+sub index_is_complete
+{
+	my ($node, $table, $index, $name) = @_;
+	my ($out, $err) = ('', '');
+
+	my $rc = $node->psql('postgres',
+		"SELECT scans_index('$table', v), differences('$table', v) FROM $table WHERE v IS NOT NULL LIMIT 1",
+		stdout => \$out,
+		stderr => \$err);
+	ok($rc == 0 && $out eq 't|' && $err eq '', "$name: index and table agree")
+	  or diag("$out$err");
+	index_is_valid($node, $index, $name);
+}
+
+# The verifier has nothing to say.
+sub index_is_valid
+{
+	my ($node, $index, $name) = @_;
+	my $err = '';
+
+	my $rc = $node->psql('postgres', "SELECT verify('$index')", stderr => \$err);
+	ok($rc == 0 && $err eq '', "$name: spfresh_check is content") or diag($err);
+}
+
+sub index_size
+{
+	my ($node, $index) = @_;
+	return $node->safe_psql('postgres', "SELECT pg_relation_size('$index')");
+}
+
+# Run pgbench in the background: scripts is a list of [weight, text].
+my $scripts_made = 0;
+
+sub start_pgbench
+{
+	my ($node, $clients, $seconds, @scripts) = @_;
+	my @files;
+
+	foreach my $script (@scripts)
+	{
+		my $file = PostgreSQL::Test::Utils::tempdir_short() . '/s' . ++$scripts_made . '.sql';
+		append_to_file($file, $script->[1]);
+		push @files, '-f', "$file\@$script->[0]";
+	}
+	my $bench = { out => '', err => '' };
+	my @command = (
+		'pgbench', '-n', '-c', $clients, '-j', ($clients > 1 ? 2 : 1),
+		'-T', $seconds, '--max-tries=1', '-h', $node->host, '-p', $node->port, @files,
+		'postgres');
+	local $ENV{PGOPTIONS} = '-c client_min_messages=warning';
+	$bench->{run} =
+	  IPC::Run::start(\@command, '<', \undef, '>', \$bench->{out}, '2>', \$bench->{err});
+	return $bench;
+}
+
+# Wait for it; returns its error output if something went wrong.
+sub finish_pgbench
+{
+	my ($bench) = @_;
+
+	$bench->{run}->finish;
+	my $rc = $bench->{run}->result(0);
+	$bench->{transactions} = $1 if $bench->{out} =~ /transactions actually processed: (\d+)/;
+	return '' if $rc == 0 && $bench->{err} !~ /error|ERROR|aborted/;
+	return "pgbench returned $rc: $bench->{err}";
+}
+
+# No assertion failed, nothing crashed (in tests that do not crash servers themselves).
+sub log_has_no_crash
+{
+	my ($node, $name) = @_;
+	my $log = slurp_file($node->logfile);
+	my @bad = grep { /TRAP: |PANIC: |was terminated by signal/ } split /\n/, $log;
+
+	is(scalar(@bad), 0, "$name: no crash") or diag(join "\n", @bad);
+}
+
+1;
