@@ -128,8 +128,8 @@ define_options(void)
 					  16, 0, 1000, AccessExclusiveLock);
 	add_int_reloption(options_kind, "initial_postings", "Postings to build, 0: chosen",
 					  0, 0, 100000000, AccessExclusiveLock);
-	add_int_reloption(options_kind, "fillfactor", "Share of record pages to fill when building",
-					  100, 50, 100, AccessExclusiveLock);
+	add_int_reloption(options_kind, "fillfactor", "Share of record pages to fill; the rest is for new versions of rows",
+					  90, 50, 100, AccessExclusiveLock);
 }
 
 static bytea *
@@ -152,7 +152,7 @@ options(Datum reloptions, bool validate)
 const SpfOptions *
 spf_options(Relation rel)
 {
-	static const SpfOptions defaults = {.replicas = 2,.reassign_range = 16,.fillfactor = 100};
+	static const SpfOptions defaults = {.replicas = 2,.reassign_range = 16,.fillfactor = 90};
 
 	return rel->rd_options ? (const SpfOptions *) rel->rd_options : &defaults;
 }
@@ -195,7 +195,7 @@ spfresh_handler(PG_FUNCTION_ARGS)
 	am->amsupport = SPF_NUM_PROCS;
 	am->amcanorderbyop = true;
 	am->amoptionalkey = true;
-	am->amusemaintenanceworkmem = false;
+	am->amusemaintenanceworkmem = true;
 	am->amparallelvacuumoptions = VACUUM_OPTION_PARALLEL_BULKDEL;
 	am->amkeytype = InvalidOid;
 

@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -24,6 +25,7 @@ SETTINGS = {
     "log_checkpoints": "off",
 }
 USER = "postgres"
+BACKEND_END_SECONDS = 5        # how long backends may take to end after their clients did
 
 
 def cpu_seconds(pid, children=False):
@@ -32,6 +34,20 @@ def cpu_seconds(pid, children=False):
         fields = file.read().rpartition(")")[2].split()
     first = 13 if children else 11
     return (int(fields[first]) + int(fields[first + 1])) / os.sysconf("SC_CLK_TCK")
+
+
+def client_backends(postmaster):
+    """How many of the server's processes serve clients (by their titles), or have ended but are not counted yet."""
+    count = 0
+    with open(f"/proc/{postmaster}/task/{postmaster}/children", encoding="utf-8") as file:
+        for pid in file.read().split():
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as title:
+                    words = title.read()
+                count += b"[local]" in words or not words      # a process that has ended has no title
+            except OSError:
+                pass           # it ended meanwhile
+    return count
 
 
 class ServerError(Exception):
@@ -109,7 +125,10 @@ class Server:
     def stop(self):
         if self.started:
             self.started = False
-            self.run([self.program("pg_ctl"), "-D", self.data, "-m", "immediate", "-w", "stop"], "pg_ctl stop")
+            try:
+                self.run([self.program("pg_ctl"), "-D", self.data, "-m", "immediate", "-w", "stop"], "pg_ctl stop")
+            except ServerError as error:       # never hides why the measuring ended
+                print(error, file=sys.stderr)
         if not self.keep:
             shutil.rmtree(self.folder if self.made_folder else self.data, ignore_errors=True)
 
@@ -117,7 +136,9 @@ class Server:
         """CPU seconds (user and system) of all server processes that have ended so far; steps of 10 ms."""
         with open(os.path.join(self.data, "postmaster.pid"), encoding="utf-8") as file:
             pid = int(file.readline())
-        time.sleep(0.1)        # a process that just ended is not counted before the postmaster has seen it
+        deadline = time.monotonic() + BACKEND_END_SECONDS
+        while client_backends(pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
         return cpu_seconds(pid, children=True)
 
     def log_tail(self, characters=2000):

@@ -83,19 +83,23 @@ DROP INDEX little;
 CREATE INDEX v_options ON items USING spfresh (v)
 	WITH (replicas = 1, code_bits = 4, split_limit = 20, merge_limit = 5, reassign_range = 4, initial_postings = 300, fillfactor = 70);
 SELECT recall('v_options', 20, 10) >= 0.85 AS recall, complete('v_options');
+SELECT replicas, code_bits, split_limit, merge_limit, postings >= 300 AS postings, entries = records AS one_each FROM spfresh_stats('v_options');
 SELECT pg_get_indexdef('v_options'::regclass);
 DROP INDEX v_options;
 CREATE INDEX v_options ON items USING spfresh (v) WITH (replicas = 8, code_bits = 1, split_limit = 10000);
 SELECT recall('v_options', 20, 10) >= 0.85 AS recall, complete('v_options');
+SELECT replicas, code_bits, split_limit, postings FROM spfresh_stats('v_options');
 DROP INDEX v_options;
-CREATE INDEX v_options ON items USING spfresh (v) WITH (split_limit = 8, code_bits = 3, replicas = 3);
+CREATE INDEX v_options ON items USING spfresh (v) WITH (split_limit = 8, code_bits = 3, replicas = 8);
 SELECT recall('v_options', 20, 10) >= 0.85 AS recall, complete('v_options');
+-- so many replicas want larger postings
+SELECT replicas, code_bits, split_limit, levels BETWEEN 2 AND 8 AS levels, entries::float8 / records BETWEEN 7 AND 8 AS replicas FROM spfresh_stats('v_options');
 DROP INDEX v_options;
 
 -- fillfactor leaves room
 CREATE INDEX tight ON items USING spfresh (v);
 CREATE INDEX loose ON items USING spfresh (v) WITH (fillfactor = 50);
-SELECT pg_relation_size('loose') > pg_relation_size('tight') * 1.2 AS larger;
+SELECT pg_relation_size('loose') > pg_relation_size('tight') AS larger;
 DROP INDEX tight, loose;
 
 -- partial, expression

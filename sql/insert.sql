@@ -14,6 +14,8 @@ SELECT levels, postings, records, rows FROM spfresh_stats('grown_v');
 INSERT INTO grown SELECT i, point(i, 8) FROM generate_series(1, 6000) i;
 SELECT levels >= 3 AS levels, postings > 500 AS postings, records, rows FROM spfresh_stats('grown_v');
 SELECT recall('grown_v', 20, 10) >= 0.85 AS recall, complete('grown_v');
+-- each vector is in two postings
+SELECT (entries - stale_entries)::float8 / records BETWEEN 1.8 AND 2.2 AS replicas FROM spfresh_stats('grown_v');
 -- as good as one built of the same rows
 SET spfresh.target_recall = 0.99;
 SELECT recall('grown_v', 20, 10) >= 0.93 AS recall;
@@ -26,6 +28,8 @@ CREATE INDEX drift_h ON drift USING spfresh (h halfvec_ip_ops) WITH (code_bits =
 INSERT INTO drift SELECT i, point(i / 150, 100, 10) + point(-i, 100, 1) * flat(0.3, 100), point(i / 150, 24, 10)::halfvec + point(-i, 24, 1)::halfvec * flat(0.3, 24)::halfvec
 FROM generate_series(1, 1500) i;
 SELECT index, recall(index, 20, 10) >= 0.85 AS recall, complete(index) FROM unnest('{drift_v,drift_h}'::regclass[]) index;
+SELECT records, (entries - stale_entries)::float8 / records BETWEEN 1 AND 1.1 AS replicas, code_bits FROM spfresh_stats('drift_v');
+SELECT records, (entries - stale_entries)::float8 / records BETWEEN 1 AND 2.2 AS replicas, code_bits FROM spfresh_stats('drift_h');
 
 -- equal vectors share one record
 
@@ -126,7 +130,7 @@ PREPARE put(int, vector) AS INSERT INTO ways VALUES ($1, $2);
 EXECUTE put(30, '[30,0,0]');
 EXECUTE put(31, NULL);
 SET enable_seqscan = off;
-SELECT id, v FROM ways ORDER BY v <-> '[0,0,0]', id;
+SELECT id, v FROM (SELECT id, v, v <-> '[0,0,0]' AS d FROM ways ORDER BY v <-> '[0,0,0]' OFFSET 0) x ORDER BY d, id;
 RESET enable_seqscan;
 -- what the type refuses never gets there
 INSERT INTO ways VALUES (1, '[1,2]');

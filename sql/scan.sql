@@ -62,6 +62,65 @@ SELECT recall('v_l2', 20, 10) < 0.97 AS less;
 RESET spfresh.nprobe;
 RESET spfresh.target_recall;
 
+-- what a search was made for is known from the plan: one round is enough, and reads little
+CREATE TABLE many (id int, side int, v vector(3));
+INSERT INTO many SELECT i, i % 2, point(i, 3) FROM generate_series(1, 20000) i;
+CREATE INDEX many_v ON many USING spfresh (v);
+CREATE FUNCTION last_scan(OUT index regclass, OUT rounds int, OUT emitted int8, OUT few_rows boolean) LANGUAGE sql AS
+	'SELECT index, rounds, emitted, rows <= emitted + 20 FROM spfresh_last_scan()';
+SELECT count(*) FROM (SELECT id FROM many ORDER BY v <-> '[0,0,0]' LIMIT 1) x;
+SELECT * FROM last_scan();
+SELECT count(*) FROM (SELECT id FROM many ORDER BY v <-> '[0,0,0]' LIMIT 200) x;
+SELECT * FROM last_scan();
+SELECT count(*) FROM (SELECT id FROM many ORDER BY v <-> '[0,0,0]' LIMIT 10 OFFSET 190) x;
+SELECT * FROM last_scan();
+SELECT count(*) FROM (SELECT id FROM (SELECT id, random() AS r FROM many ORDER BY v <-> '[0,0,0]' OFFSET 0) y WHERE r >= 0 LIMIT 200) x;
+SELECT * FROM last_scan();
+SELECT count(*) FROM (SELECT id FROM many WHERE side = 1 ORDER BY v <-> '[0,0,0]' LIMIT 200) x;
+SELECT index, rounds > 1 AS rounds FROM last_scan();
+SELECT count(*) FROM (SELECT id FROM many ORDER BY v <-> '[0,0,0]' LIMIT 200 FOR SHARE) x;
+SELECT * FROM last_scan();
+PREPARE limited(int) AS SELECT count(*) FROM (SELECT id FROM many ORDER BY v <-> '[0,0,0]' LIMIT $1) x;
+SET plan_cache_mode = force_generic_plan;
+EXECUTE limited(200);
+SELECT * FROM last_scan();
+EXECUTE limited(1);
+SELECT * FROM last_scan();
+PREPARE limited_offset(bigint, smallint) AS SELECT count(*) FROM (SELECT id FROM many ORDER BY v <-> '[0,0,0]' LIMIT $1 OFFSET $2) x;
+EXECUTE limited_offset(150, 50::smallint);
+SELECT * FROM last_scan();
+RESET plan_cache_mode;
+BEGIN;
+DECLARE c CURSOR FOR SELECT id FROM many ORDER BY v <-> '[0,0,0]';
+MOVE 200 IN c;
+SELECT index, rounds > 1 AS rounds, emitted >= 200 AS emitted FROM last_scan();
+CLOSE c;
+SET LOCAL spfresh.expected_rows = 200;
+DECLARE c CURSOR FOR SELECT id FROM many ORDER BY v <-> '[0,0,0]';
+MOVE 200 IN c;
+SELECT * FROM last_scan();
+ROLLBACK;
+-- effort follows from what is aimed at and what is asked for
+CREATE FUNCTION probes(target text, k int) RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('spfresh.target_recall', target, true);
+	PERFORM search('many_v', '[0,0,0]', k);
+	RETURN (SELECT nprobe FROM spfresh_last_scan());
+END $$;
+SELECT probes('0.5', 10) < probes('0.95', 10) AS less, probes('0.95', 10) < probes('0.999', 10) AS more, probes('0.95', 10) < probes('0.95', 100) AS more;
+SET spfresh.nprobe = 3;
+SELECT probes('0.95', 10);
+RESET spfresh.nprobe;
+-- without the last word of the rows themselves it is the executor that finds some of them gone
+BEGIN;
+DELETE FROM many WHERE id IN (SELECT id FROM many ORDER BY v <-> '[0,0,0]' LIMIT 5);
+SELECT count(*) FROM (SELECT id FROM many ORDER BY v <-> '[0,0,0]' LIMIT 10) x;
+SELECT emitted FROM spfresh_last_scan();
+SET LOCAL spfresh.rerank = off;
+SELECT count(*) FROM (SELECT id FROM many ORDER BY v <-> '[0,0,0]' LIMIT 10) x;
+SELECT emitted > 10 AS more FROM spfresh_last_scan();
+ROLLBACK;
+
 -- rescans
 
 SET spfresh.nprobe = 100000;

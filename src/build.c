@@ -209,7 +209,8 @@ scan_blocks(SpfBuild *build, BlockNumber blocks, IndexBuildCallback callback)
 	{
 		CHECK_FOR_INTERRUPTS();
 		table_index_build_range_scan(build->heap, build->index->rel, build->info,
-									 false, true, false, BlockSampler_Next(&sampler), 1,
+									 false, !build->info->ii_Concurrent, false,
+									 BlockSampler_Next(&sampler), 1,
 									 callback, build, NULL);
 	}
 }
@@ -758,9 +759,12 @@ write_meta(SpfBuild *build)
 {
 	Buffer		buf = spf_meta_lock(build->index->rel);
 	SpfWrite	write;
+	SpfMeta    *content;
 
 	spf_write_begin(&write, build->index->rel, true);
-	*spf_meta_edit(&write, buf) = build->meta;
+	content = spf_meta_edit(&write, buf);
+	*content = build->meta;
+	spf_meta_seal(content);
 	spf_write_finish(&write);
 	UnlockReleaseBuffer(buf);
 }

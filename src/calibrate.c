@@ -148,9 +148,9 @@ typedef struct SpfCalibrator
 	int			space;
 } SpfCalibrator;
 
-/* A random row's vector, decoded; false if the block picked has none. */
+/* A random row's vector, decoded, and its record; false if none was met. */
 static bool
-pick_row(SpfCalibrator *cal, float *x)
+pick_row(SpfCalibrator *cal, float *x, SpfRecordRef *ref)
 {
 	SpfIndex   *index = cal->index;
 	BlockNumber nblocks = RelationGetNumberOfBlocks(index->rel);
@@ -173,6 +173,9 @@ pick_row(SpfCalibrator *cal, float *x)
 			if (version != 0 && spf_record_view(index, buf, offset, version, 0, &view))
 			{
 				spf_record_decode(view.code, view.numbers.scale, index->padded, x);
+				ref->block = block;
+				ref->offset = offset;
+				ref->version = version;
 				found = true;
 			}
 		}
@@ -249,9 +252,12 @@ compare_met_distances(const void *a, const void *b)
 	return x->est < y->est ? -1 : x->est > y->est;
 }
 
-/* Replace the bounds of the most promising by record distances; returns how many are known. */
+/*
+ * Replace the bounds of the most promising by record distances, leaving out the query's own
+ * record; returns how many are known.
+ */
 static int
-read_met(SpfCalibrator *cal, const SpfQuery *query)
+read_met(SpfCalibrator *cal, const SpfQuery *query, SpfRecordRef self)
 {
 	SpfVector	vector;
 	int			n = 0;
@@ -271,7 +277,8 @@ read_met(SpfCalibrator *cal, const SpfQuery *query)
 	{
 		float		lower;
 
-		if (!spf_record_fetch(cal->index, cal->met[i].ref, 0, &vector, NULL))
+		if (memcmp(&cal->met[i].ref, &self, sizeof(SpfRecordRef)) == 0 ||
+			!spf_record_fetch(cal->index, cal->met[i].ref, 0, &vector, NULL))
 			continue;
 		cal->met[known] = cal->met[i];
 		spf_query_record(query, vector.code, &vector.numbers, &cal->met[known++].est, &lower);
@@ -280,17 +287,17 @@ read_met(SpfCalibrator *cal, const SpfQuery *query)
 	return known;
 }
 
-/* Count at which ranks the neighbours were found; the query's own row, if it is one, is not counted. */
+/* Count at which ranks the neighbours were found. */
 static void
-count_ranks(SpfCalibrator *cal, int first, int known)
+count_ranks(SpfCalibrator *cal, int known)
 {
 	for (int i = 0; i < SPF_CAL_KS; i++)
 	{
-		int			end = Min(first + ks[i], known);
+		int			end = Min(ks[i], known);
 
-		for (int j = first; j < end; j++)
+		for (int j = 0; j < end; j++)
 			cal->found[i][cal->met[j].rank]++;
-		cal->total[i] += end - first;
+		cal->total[i] += end;
 	}
 }
 
@@ -314,13 +321,35 @@ measure_query(SpfCalibrator *cal)
 {
 	SpfIndex   *index = cal->index;
 	float	   *x = palloc(index->padded * sizeof(float));
+	SpfRecordRef self;
 	SpfQuery   *query;
 
-	if (!pick_row(cal, x))
+	if (!pick_row(cal, x, &self))
 		return;
-	query = spf_index_placement_query(index, x);
+	query = spf_index_row_query(index, x);
 	search_deeply(cal, query);
-	count_ranks(cal, 1, read_met(cal, query));
+	count_ranks(cal, read_met(cal, query, self));
+}
+
+/* Measure with searches of a certain depth. */
+static void
+measure(SpfCalibrator *cal, MemoryContext query_context)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	pg_prng_seed(&cal->prng, 1);
+	for (int i = 0; i < SPF_CAL_KS; i++)
+	{
+		cal->found[i] = palloc0(cal->depth * sizeof(double));
+		cal->total[i] = 0;
+	}
+	for (int s = 0; s < SAMPLES; s++)
+	{
+		MemoryContextSwitchTo(query_context);
+		measure_query(cal);
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(query_context);
+	}
 }
 
 void
@@ -340,18 +369,16 @@ spf_calibrate(SpfIndex *index)
 	query_context = AllocSetContextCreate(context, "spfresh calibration query",
 										  ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	pg_prng_seed(&cal.prng, 1);
 	result.postings = cal.meta.counters.postings[0];
-	cal.depth = Min(result.postings, Max(128, 10 * sqrt(result.postings)));
-	for (int i = 0; i < SPF_CAL_KS; i++)
-		cal.found[i] = palloc0(cal.depth * sizeof(double));
+	cal.depth = Min(result.postings, Max(128, 8 * sqrt(result.postings)));
+	measure(&cal, query_context);
 
-	for (int s = 0; s < SAMPLES; s++)
+	/* neighbours that are still found near the end say that there are more behind it */
+	while (cal.depth < result.postings &&
+		   probes_for(&cal, SPF_CAL_KS - 1, 0.98) > cal.depth / 2)
 	{
-		MemoryContextSwitchTo(query_context);
-		measure_query(&cal);
-		MemoryContextSwitchTo(context);
-		MemoryContextReset(query_context);
+		cal.depth = Min(result.postings, (double) cal.depth * 4);
+		measure(&cal, query_context);
 	}
 	if (cal.total[0] > 0)
 	{

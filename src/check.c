@@ -11,13 +11,14 @@
  *	   has as many entries as its head says, on pages of its own.  An entry's numbers are those
  *	   of its code, between its record and its centroid.
  *	3. A record's numbers fit its code.  A TIDS page has one record.
- *	4. The row that a record names has the record's vector, to within the record's error; without that
- *	   a lower bound of a distance would be none.  (Only with heapallindexed.)
+ *	4. The row that a record names has the record's vector, to within the record's error;
+ *	   without that a lower bound of a distance would be none.  (Only with heapallindexed.)
  *	5. No row is in two records, and every row that should be indexed is in one that the
  *	   root leads to.  (Only with heapallindexed.)
  *
- * Not errors, but counted: entries of dead records; postings and records that nothing
- * leads to (a crash or an error left them; vacuum frees them), as long as no visible row depends on them.
+ * Not errors, but counted: entries of dead records; postings and records that nothing leads
+ * to (a crash or an error left them; vacuum frees them), as long as no visible row
+ * depends on them.
  *
  * Table and index are locked in ShareLock: nothing changes meanwhile.  On a standby
  * replay must be paused instead.
@@ -134,8 +135,8 @@ typedef struct SpfChildren
 	SpfChild   *list;
 } SpfChildren;
 
-static void violated(const SpfCheck *check, BlockNumber block,
-					 const char *format,...) pg_attribute_printf(3, 4) pg_attribute_noreturn();
+static _Noreturn void violated(const SpfCheck *check, BlockNumber block,
+							   const char *format,...) pg_attribute_printf(3, 4);
 
 static void
 violated(const SpfCheck *check, BlockNumber block, const char *format,...)
@@ -362,7 +363,7 @@ check_entries(SpfCheck *check, BlockNumber block, int level, SpfPageEntries *pag
 			}
 			if (view.level != level)
 				violated(check, block,
-						 "A posting of level %d has an entry of the record at (%u,%u), which is of level %d.",
+						 "A posting of level %d has an entry of the record at (%u,%u), of level %d.",
 						 level, ref.block, ref.offset, view.level);
 			mark_reached(check, ref);
 			if (level > 0)
@@ -391,8 +392,11 @@ copy_entries(SpfCheck *check, const SpfPostingView *view, SpfPageEntries *page)
 	memcpy(page->blocks, view->blocks,
 		   (Size) spf_posting_nblocks(index, view) * index->block_bytes);
 	for (int i = 0; i < view->used; i++)
-		page->refs[i] = spf_posting_ref(index, page->blocks + (Size) (i / lanes) * index->block_bytes,
-										i % lanes);
+	{
+		const uint8_t *block = page->blocks + (Size) (i / lanes) * index->block_bytes;
+
+		page->refs[i] = spf_posting_ref(index, block, i % lanes);
+	}
 }
 
 /* What a head must be, given the record that led to it (none for the root). */
@@ -587,7 +591,7 @@ copy_record(SpfCheck *check, BlockNumber block, uint16 offset, int *offsets, Spf
 	return found;
 }
 
-/* The norm, the code and the error belong together: x's projection on the code is what it decodes to. */
+/* Norm, code and error belong together: what is decoded is x's projection on the code. */
 static void
 check_numbers(SpfCheck *check, const SpfRecordCopy *record, const float *decoded)
 {
@@ -720,7 +724,7 @@ check_chain(SpfCheck *check, const SpfRecordCopy *record, const float *decoded)
 		spf_tids_view(check->index, buf, &view);
 		if (memcmp(&view.owner, &record->ref, sizeof(SpfRecordRef)) != 0)
 			violated(check, block,
-					 "The TIDS page is of the record at (%u,%u), but the one at (%u,%u) leads to it.",
+					 "The TIDS page is of the record at (%u,%u), but that at (%u,%u) leads to it.",
 					 view.owner.block, view.owner.offset, record->ref.block, record->ref.offset);
 		if (view.unlinked)
 			violated(check, block, "The record at (%u,%u) leads to a TIDS page that was unlinked.",
@@ -998,7 +1002,7 @@ choose_lock(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("an index cannot be checked while it changes by recovery"),
-				 errhint("Pause recovery with pg_wal_replay_pause() meanwhile, or check it on the primary.")));
+				 errhint("Call pg_wal_replay_pause() before, or check it on the primary.")));
 	return AccessShareLock;
 }
 

@@ -12,8 +12,10 @@
 
 #include "access/amapi.h"
 #include "access/genam.h"
+#include "access/nbtxlog.h"
 #include "access/reloptions.h"
 #include "access/tableam.h"
+#include "access/xloginsert.h"
 #include "commands/vacuum.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -81,6 +83,30 @@ spf_extend_buffer(Relation rel)
 		UnlockReleaseBuffer(buf);
 	}
 #endif
+}
+
+/*
+ * Tell standbys that a page is about to be used again which nobody with a snapshot from after `xid` can be
+ * on the way to.  There is no such record of ours, but btree's says just this.
+ */
+static inline void
+spf_log_reuse(Relation rel, BlockNumber block, FullTransactionId xid)
+{
+	xl_btree_reuse_page record;
+
+	memset(&record, 0, sizeof(record));
+	record.block = block;
+#if PG_VERSION_NUM >= 160000
+	record.locator = rel->rd_locator;
+	record.snapshotConflictHorizon = xid;
+	record.isCatalogRel = false;
+#else
+	record.node = rel->rd_node;
+	record.latestRemovedFullXid = xid;
+#endif
+	XLogBeginInsert();
+	XLogRegisterData((char *) &record, SizeOfBtreeReusePage);
+	XLogInsert(RM_BTREE_ID, XLOG_BTREE_REUSE_PAGE);
 }
 
 /* Ownership of a relation: one function for all kinds of objects since 16 */

@@ -51,8 +51,11 @@ spf_choose_bits(const SpfOptions *options, int dim)
 
 /*
  * The limit of a posting is a page, and at least 32 entries, over more pages
- * where a page holds fewer.
+ * where a page holds fewer.  A posting of few entries, each of them one of many
+ * replicas, would make levels upon levels of hardly fewer postings each.
  */
+#define MIN_LIMIT_PER_REPLICA	8
+
 void
 spf_choose_limits(SpfIndex *index, const SpfOptions *options)
 {
@@ -60,7 +63,8 @@ spf_choose_limits(SpfIndex *index, const SpfOptions *options)
 	int			chosen = page >= 32 ? page : (32 + page - 1) / page * page;
 
 	index->replicas = options->replicas;
-	index->split_limit = options->split_limit > 0 ? Max(options->split_limit, 8) : chosen;
+	index->split_limit = Max(options->split_limit > 0 ? options->split_limit : chosen,
+							 MIN_LIMIT_PER_REPLICA * index->replicas);
 	index->merge_limit = options->merge_limit > 0 ?
 		Min(options->merge_limit, index->split_limit / 3) : index->split_limit / 4;
 }
@@ -220,6 +224,29 @@ spf_index_query(const SpfIndex *index, const float *floats)
 	if (index->type->metric == SPF_IP)
 		query->origin_norm = sqrtf(spf_kernels->dot(index->origin, index->origin, index->padded));
 	pfree(rotated);
+	return query;
+}
+
+SpfQuery *
+spf_index_row_query(const SpfIndex *index, const float *rotated)
+{
+	SpfQuery   *query = palloc(spf_query_size(&index->shape));
+	float	   *q = palloc(index->padded * sizeof(float));
+	float	   *origin = palloc(index->padded * sizeof(float));
+	float		offset = 0;
+
+	memcpy(q, rotated, index->padded * sizeof(float));
+	if (index->type->metric == SPF_IP)
+	{
+		/* back to R x from R (x - origin) */
+		spf_rotate(index->rotation, index->origin, origin);
+		for (int i = 0; i < index->padded; i++)
+			q[i] += origin[i];
+		offset = spf_kernels->dot(q, origin, index->padded);
+	}
+	spf_query_init(query, &index->shape, index->type->metric, q, offset);
+	pfree(q);
+	pfree(origin);
 	return query;
 }
 

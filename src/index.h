@@ -108,6 +108,9 @@ extern void spf_index_rotate(const SpfIndex *index, const float *in, float *out)
 /* A query: for L2 and cosine like a row; for inner product not shifted, with an offset. */
 extern SpfQuery *spf_index_query(const SpfIndex *index, const float *floats);
 
+/* The query that a row of the index, rotated, would be. */
+extern SpfQuery *spf_index_row_query(const SpfIndex *index, const float *rotated);
+
 /* A query by L2 from an already rotated vector: for placing it, whatever the metric. */
 extern SpfQuery *spf_index_placement_query(const SpfIndex *index, const float *rotated);
 

@@ -111,6 +111,7 @@ first_row(SpfIndex *index, const void *datum, int dim)
 		spf_write_begin(&write, index->rel, false);
 		content = spf_meta_edit(&write, buf);
 		*content = meta;
+		spf_meta_seal(content);
 		spf_write_finish(&write);
 		UnlockReleaseBuffer(buf);
 	}

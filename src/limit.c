@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "nodes/plannodes.h"
 #include "utils/datum.h"
+#include "utils/fmgroids.h"
 
 #include "scan.h"
 
@@ -75,9 +76,21 @@ limit_value(const Node *node)
 			return -1;
 		value = params->paramFetch ? params->paramFetch(params, id, false, &space) :
 			&params->params[id - 1];
-		if (!value->isnull && value->ptype == INT8OID)
+		if (value->isnull)
+			return -1;
+		if (value->ptype == INT8OID)
 			return (double) DatumGetInt64(value->value);
+		if (value->ptype == INT4OID)
+			return (double) DatumGetInt32(value->value);
+		if (value->ptype == INT2OID)
+			return (double) DatumGetInt16(value->value);
 	}
+
+	/* LIMIT wants a bigint: a parameter of a smaller type comes in a cast */
+	if (IsA(node, FuncExpr) &&
+		(((const FuncExpr *) node)->funcid == F_INT8_INT4 ||
+		 ((const FuncExpr *) node)->funcid == F_INT8_INT2))
+		return limit_value(linitial(((const FuncExpr *) node)->args));
 	return -1;
 }
 

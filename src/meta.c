@@ -11,11 +11,31 @@
 #include "compat.h"
 
 #include "access/xloginsert.h"
+#include "port/pg_crc32c.h"
 #include "storage/smgr.h"
 
 #include "meta.h"
 
 #define SpfPageMeta(page)	((SpfMeta *) PageGetContents(page))
+
+static uint32
+meta_crc(const SpfMeta *meta)
+{
+	const char *behind = (const char *) (&meta->crc + 1);
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, meta, offsetof(SpfMeta, crc));
+	COMP_CRC32C(crc, behind, (const char *) (meta + 1) - behind);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+void
+spf_meta_seal(SpfMeta *meta)
+{
+	meta->crc = meta_crc(meta);
+}
 
 static void
 check_meta(Relation rel, Page page)
@@ -35,6 +55,10 @@ check_meta(Relation rel, Page page)
 						RelationGetRelationName(rel), meta->version, SPF_FORMAT_VERSION),
 				 errhint("Please REINDEX it.")));
 
+	if (meta->crc != meta_crc(meta))
+		spf_page_corrupted(rel, SPF_META_BLOCK, "The meta page's checksum is wrong.");
+
+	/* and should it have been written like that: */
 	if (meta->dim > SPF_MAX_DIM ||
 		(meta->dim > 0 &&
 		 (meta->padded != spf_padded(meta->dim) ||
@@ -72,6 +96,7 @@ fill_meta_page(Page page, const SpfMeta *meta)
 {
 	spf_page_init(page, SPF_PAGE_META);
 	*SpfPageMeta(page) = *meta;
+	spf_meta_seal(SpfPageMeta(page));
 	((PageHeader) page)->pd_lower = MAXALIGN(SizeOfPageHeaderData) + sizeof(SpfMeta);
 }
 
@@ -123,6 +148,7 @@ spf_meta_count(SpfIndex *index, int level, int postings, int splits, int swept)
 	meta->counters.postings[level] += postings;
 	meta->counters.splits += splits;
 	meta->counters.swept += swept;
+	spf_meta_seal(meta);
 	spf_write_finish(&write);
 	UnlockReleaseBuffer(buf);
 }
@@ -132,9 +158,12 @@ spf_meta_set_calibration(SpfIndex *index, const SpfCalibration *calibration)
 {
 	Buffer		buf = spf_meta_lock(index->rel);
 	SpfWrite	write;
+	SpfMeta    *meta;
 
 	spf_write_begin(&write, index->rel, index->building);
-	spf_meta_edit(&write, buf)->calibration = *calibration;
+	meta = spf_meta_edit(&write, buf);
+	meta->calibration = *calibration;
+	spf_meta_seal(meta);
 	spf_write_finish(&write);
 	UnlockReleaseBuffer(buf);
 }

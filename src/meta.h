@@ -52,7 +52,7 @@ typedef struct SpfMeta
 	uint32		merge_limit;
 	uint16		root_level;
 	uint16		unused;
-	uint32		unused2;
+	uint32		crc;			/* of all the rest: nothing else vouches for it */
 	SpfPageRef	root;
 	SpfRecordRef origin;
 	SpfCounters counters;
@@ -79,6 +79,9 @@ extern void spf_meta_init(SpfMeta *meta, const SpfIndex *index);
  */
 extern Buffer spf_meta_lock(Relation rel);
 extern SpfMeta *spf_meta_edit(SpfWrite *write, Buffer buf);
+
+/* After the last edit. */
+extern void spf_meta_seal(SpfMeta *meta);
 
 /* Count: in a change of its own. */
 extern void spf_meta_count(SpfIndex *index, int level, int postings, int splits, int swept);

@@ -85,6 +85,7 @@ read_buffer(Relation index, BlockNumber block)
 {
 	uint32		storage = spf_storage_number(index);
 	SpfHint    *hint;
+	Buffer		buf;
 
 	if (RelationUsesLocalBuffers(index))
 		return ReadBuffer(index, block);
@@ -98,10 +99,12 @@ read_buffer(Relation index, BlockNumber block)
 		pgstat_count_buffer_hit(index);
 		return hint->buf;
 	}
+	/* only what was read: reading may fail */
+	buf = ReadBuffer(index, block);
 	hint->storage = storage;
 	hint->block = block;
-	hint->buf = ReadBuffer(index, block);
-	return hint->buf;
+	hint->buf = buf;
+	return buf;
 }
 
 /* Is the block there?  The cached size serves, where it is known, for indexes rarely shrink. */
@@ -272,8 +275,24 @@ spf_page_reusable(Page page)
 		return true;
 	if (SpfPageOpaque(page)->kind != SPF_PAGE_FREE)
 		return false;
-	return GlobalVisCheckRemovableFullXid(NULL,
-										  ((SpfFreePageData *) PageGetContents(page))->retired);
+	return spf_retired_long_ago(((SpfFreePageData *) PageGetContents(page))->retired);
+}
+
+bool
+spf_retired_long_ago(FullTransactionId retired)
+{
+	return GlobalVisCheckRemovableFullXid(NULL, retired);
+}
+
+void
+spf_announce_reuse(Relation index, BlockNumber block, FullTransactionId retired,
+				   FullTransactionId *announced)
+{
+	if (!FullTransactionIdFollows(retired, *announced))
+		return;
+	if (XLogStandbyInfoActive() && RelationNeedsWAL(index))
+		spf_log_reuse(index, block, retired);
+	*announced = retired;
 }
 
 void

@@ -122,7 +122,7 @@ extern Buffer spf_page_follow_pinned(Relation index, Buffer buf, SpfPageRef ref,
 extern Buffer spf_page_follow(Relation index, SpfPageRef ref, uint16 kind, int lockmode);
 
 /* Raise ERRCODE_INDEX_CORRUPTED naming block and index; `what` is an errdetail sentence. */
-extern void spf_page_corrupted(Relation index, BlockNumber block, const char *what) pg_attribute_noreturn();
+extern _Noreturn void spf_page_corrupted(Relation index, BlockNumber block, const char *what);
 
 /* Check a page's header and opaque data; raises, or returns false for a new page. */
 extern bool spf_page_check(Relation index, Buffer buf);
@@ -162,6 +162,14 @@ extern uint32 spf_page_next_generation(Page page);
  * exclusively, its content to be replaced through spf_page_init.
  */
 extern Buffer spf_page_alloc(Relation index, bool building);
+
+/*
+ * May what was retired then be used again?  If no running transaction of this server is older.  The queries
+ * of standbys that are get cancelled: `announced` keeps what they were told, from zero on.
+ */
+extern bool spf_retired_long_ago(FullTransactionId retired);
+extern void spf_announce_reuse(Relation index, BlockNumber block, FullTransactionId retired,
+							   FullTransactionId *announced);
 
 /*
  * Free a page that no live pointer leads to, in a change of its own.  It may be used again at

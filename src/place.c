@@ -19,7 +19,7 @@
 
 /* Append to one posting; false if it is gone. */
 static bool
-append(SpfIndex *index, const float *x, SpfRecordRef ref, const SpfRoute *route)
+append(SpfIndex *index, int level, const float *x, SpfRecordRef ref, const SpfRoute *route)
 {
 	uint8_t    *code = palloc(index->padded);
 	SpfEntry	entry = {.ref = ref,.code = code};
@@ -29,7 +29,7 @@ append(SpfIndex *index, const float *x, SpfRecordRef ref, const SpfRoute *route)
 	spf_entry_encode(&index->shape, x, route->centroid, code, &entry.numbers);
 	for (;;)
 	{
-		result = spf_posting_append(index, route->posting, &entry, &due);
+		result = spf_posting_append(index, route->posting, level, &entry, &due);
 		if (result != SPF_APPEND_FULL)
 			break;
 		CHECK_FOR_INTERRUPTS();
@@ -70,7 +70,7 @@ append_anew(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
 				used |= SpfPageRefEquals(routes[i].posting, taken[t]);
 			if (used)
 				continue;
-			if (append(index, x, ref, &routes[i]))
+			if (append(index, level, x, ref, &routes[i]))
 			{
 				*posting = routes[i].posting;
 				return true;
@@ -84,8 +84,11 @@ append_anew(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
 		if (ntaken > 0 && n <= ntaken)
 			return false;
 	}
-	elog(ERROR, "could not place a vector in index \"%s\"",
-		 RelationGetRelationName(index->rel));
+	ereport(ERROR,
+			(errcode(ERRCODE_INDEX_CORRUPTED),
+			 errmsg("index \"%s\" has no posting for a new vector",
+					RelationGetRelationName(index->rel)),
+			 errhint("Please REINDEX it.")));
 }
 
 void
@@ -113,7 +116,7 @@ spf_place(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
 	for (int i = 0; i < nchosen; i++)
 	{
 		taken[i] = routes[chosen[i]].posting;
-		if (!append(index, x, ref, &routes[chosen[i]]) &&
+		if (!append(index, level, x, ref, &routes[chosen[i]]) &&
 			!append_anew(index, level, x, ref, taken, i, &taken[i]))
 			break;
 	}

@@ -60,40 +60,41 @@ set_lower(const SpfIndex *index, Page page)
 		nblocks * index->block_bytes;
 }
 
+/* Entries of blocks of so many lanes that a page holds. */
+static int
+entries_with_lanes(const SpfIndex *index, int lanes)
+{
+	SpfShape	shape;
+
+	spf_shape_init(&shape, index->dim, index->bits, lanes);
+	return POSTING_SPACE / (shape.bytes + REF_BYTES * lanes) * lanes;
+}
+
 /*
- * The widest block that does not waste more than a fifth of what a narrower one could hold: wide ones are
- * faster to scan.
+ * The widest blocks that hold at least four fifths of what any would: wide
+ * ones are faster to scan.
  */
 void
 spf_posting_choose_shape(SpfIndex *index)
 {
-	int			best = 0;
-	int			best_entries = 0;
+	int			most = 0;
+	int			lanes;
 
-	for (int lanes = SPF_MAX_LANES; lanes >= 4; lanes /= 2)
-	{
-		SpfShape	shape;
-		int			entries;
-
-		spf_shape_init(&shape, index->dim, index->bits, lanes);
-		entries = POSTING_SPACE / (shape.bytes + REF_BYTES * lanes) * lanes;
-		if (entries * 5 > best_entries * 6)
-		{
-			best = lanes;
-			best_entries = entries;
-		}
-	}
-	if (best == 0 && index->bits > 1)
+	for (lanes = SPF_MAX_LANES; lanes >= 4; lanes /= 2)
+		most = Max(most, entries_with_lanes(index, lanes));
+	if (most == 0 && index->bits > 1)
 	{
 		/* with so many dimensions a page has no room for so many bits of each */
 		index->bits--;
 		spf_posting_choose_shape(index);
 		return;
 	}
-	if (best == 0)
+	if (most == 0)
 		elog(ERROR, "no block of %d dimensions fits a page", index->dim);
-	spf_shape_init(&index->shape, index->dim, index->bits, best);
-	index->block_bytes = index->shape.bytes + REF_BYTES * best;
+	for (lanes = SPF_MAX_LANES; entries_with_lanes(index, lanes) * 5 < most * 4;)
+		lanes /= 2;
+	spf_shape_init(&index->shape, index->dim, index->bits, lanes);
+	index->block_bytes = index->shape.bytes + REF_BYTES * lanes;
 	index->page_blocks = POSTING_SPACE / index->block_bytes;
 }
 
@@ -286,7 +287,7 @@ spf_posting_create(const SpfIndex *index, int level, SpfRecordRef centroid,
 		bool		due;
 
 		CHECK_FOR_INTERRUPTS();
-		while (spf_posting_append(index, refs[0], &entries[e], &due) == SPF_APPEND_FULL)
+		while (spf_posting_append(index, refs[0], level, &entries[e], &due) == SPF_APPEND_FULL)
 			spf_posting_push_down(index, refs[0]);
 	}
 	return refs[0];
@@ -311,7 +312,8 @@ lock_live_head(const SpfIndex *index, SpfPageRef head, SpfPostingView *view)
 }
 
 SpfAppendResult
-spf_posting_append(const SpfIndex *index, SpfPageRef head, const SpfEntry *entry, bool *due)
+spf_posting_append(const SpfIndex *index, SpfPageRef head, int level, const SpfEntry *entry,
+				   bool *due)
 {
 	SpfPostingView view;
 	Buffer		buf = lock_live_head(index, head, &view);
@@ -321,6 +323,11 @@ spf_posting_append(const SpfIndex *index, SpfPageRef head, const SpfEntry *entry
 	*due = false;
 	if (!BufferIsValid(buf))
 		return SPF_APPEND_GONE;
+	if (view.level != level)
+	{
+		UnlockReleaseBuffer(buf);
+		return SPF_APPEND_GONE;
+	}
 	if (view.used >= spf_posting_page_entries(index))
 	{
 		*due = view.total >= view.split_at;
@@ -424,9 +431,15 @@ spf_posting_read(const SpfIndex *index, SpfPageRef head, SpfPostingEntries *entr
 			entries->total = view.total;
 			entries->centroid = view.centroid;
 		}
-		if (pages++ > RelationGetNumberOfBlocks(index->rel))
-			spf_page_corrupted(index->rel, head.block, "A posting's pages have no end.");
+		else if (view.head || !SpfPageRefEquals(view.owner, head))
+			spf_page_corrupted(index->rel, page.block, "A posting goes on at another's page.");
+
+		/* what came since the head was read is not among what is read behind it */
 		collect_refs(index, &view, entries, &space);
+		if (entries->n > entries->total ||
+			pages++ > RelationGetNumberOfBlocks(index->rel))
+			spf_page_corrupted(index->rel, head.block,
+							   "A posting has more entries than it counts.");
 		page = view.next;
 		UnlockReleaseBuffer(buf);
 	}
@@ -462,11 +475,11 @@ spf_posting_retire(Page page, const SpfPageRef *forwards, int nforwards)
 		(char *) &content->forwards[nforwards] - (char *) page;
 }
 
-bool
-spf_posting_retired_long_ago(Page page)
+FullTransactionId
+spf_posting_retired_at(Page page)
 {
-	return (SpfPagePosting(page)->flags & POSTING_RETIRED) != 0 &&
-		GlobalVisCheckRemovableFullXid(NULL, ((SpfRetiredData *) POSTING_BLOCKS(page))->retired);
+	Assert((SpfPagePosting(page)->flags & POSTING_RETIRED) != 0);
+	return ((SpfRetiredData *) POSTING_BLOCKS(page))->retired;
 }
 
 void
@@ -481,9 +494,12 @@ spf_posting_free_chain(const SpfIndex *index, SpfPageRef head, SpfPageRef next)
 		if (!BufferIsValid(buf))
 			return;
 		spf_posting_view(index, buf, &view);
+		next = SPF_NO_PAGE;
 		if (!view.head && SpfPageRefEquals(view.owner, head))
+		{
+			next = view.next;
 			spf_page_free(index->rel, buf, true);
-		next = view.next;
+		}
 		UnlockReleaseBuffer(buf);
 	}
 }
@@ -522,10 +538,15 @@ spf_posting_sweep_page(const SpfIndex *index, SpfPageRef head, SpfPageRef page,
 	buf = head_buf;
 	if (BufferIsValid(head_buf) && !is_head)
 	{
+		if (page.block == head.block)
+			spf_page_corrupted(index->rel, head.block, "A posting goes on at its own head.");
+
 		/* its head stays locked: both counts change together */
 		buf = spf_page_follow(index->rel, page, SPF_PAGE_POSTING, BUFFER_LOCK_EXCLUSIVE);
 		if (BufferIsValid(buf))
 			spf_posting_view(index, buf, &view);
+		if (BufferIsValid(buf) && (view.head || !SpfPageRefEquals(view.owner, head)))
+			spf_page_corrupted(index->rel, page.block, "A posting goes on at another's page.");
 	}
 	if (BufferIsValid(buf))
 	{

@@ -116,8 +116,8 @@ typedef enum SpfAppendResult
 	SPF_APPEND_FULL				/* its head is full: split it, or push it down */
 } SpfAppendResult;
 
-/* Append one entry; *due is set when the posting should be split. */
-extern SpfAppendResult spf_posting_append(const SpfIndex *index, SpfPageRef head,
+/* Append one entry to a posting of this level; *due is set when the posting should be split. */
+extern SpfAppendResult spf_posting_append(const SpfIndex *index, SpfPageRef head, int level,
 										  const SpfEntry *entry, bool *due);
 
 /* Move a full head's content to a new page behind it.  Does nothing if it is not full any more. */
@@ -163,7 +163,7 @@ extern int	spf_posting_sweep_page(const SpfIndex *index, SpfPageRef head, SpfPag
 								   SpfRefIsDead is_dead, void *state,
 								   BufferAccessStrategy strategy, SpfPageRef *next);
 
-/* May a retired head become a free page?  Its horizon has passed.  `page` is locked. */
-extern bool spf_posting_retired_long_ago(Page page);
+/* When a retired head was retired.  `page` is locked. */
+extern FullTransactionId spf_posting_retired_at(Page page);
 
 #endif							/* SPF_POSTING_H */

@@ -121,8 +121,7 @@ spf_queue_push_far(SpfQueue *queue, double bound, SpfItemKind kind, SpfRecordRef
 	}
 	item = &queue->far[queue->nfar++];
 	item->bound = bound;
-	item->ref = ref;
-	item->ref.offset |= kind << SPF_KIND_SHIFT;
+	item->ref = spf_item_tag(ref, kind);
 	queue->far_bound = Min(queue->far_bound, bound);
 }
 

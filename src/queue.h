@@ -51,6 +51,14 @@ typedef struct SpfQueue
 	Size		memory;			/* bytes allocated */
 } SpfQueue;
 
+/* A reference with its kind; one from a damaged page may have any offset. */
+static inline SpfRecordRef
+spf_item_tag(SpfRecordRef ref, SpfItemKind kind)
+{
+	ref.offset = (ref.offset & SPF_OFFSET_MASK) | kind << SPF_KIND_SHIFT;
+	return ref;
+}
+
 static inline SpfItemKind
 spf_item_kind(const SpfItem *item)
 {
@@ -82,8 +90,7 @@ spf_queue_push(SpfQueue *queue, double bound, SpfItemKind kind, SpfRecordRef ref
 		spf_queue_grow(queue, 1);
 	item = &queue->items[queue->nitems++];
 	item->bound = bound;
-	item->ref = ref;
-	item->ref.offset |= kind << SPF_KIND_SHIFT;
+	item->ref = spf_item_tag(ref, kind);
 }
 
 static inline void

@@ -174,16 +174,14 @@ measure(SpfRecall *recall, Datum query, double *exact, double *found)
 	int			nfound;
 	int			hits = 0;
 
+	/* nothing is at any distance from, say, a zero vector by cosine */
 	if (nexact == 0)
-		return;					/* nothing is at any distance of it, as of a zero vector by cosine */
+		return;
 	spf_last_scan.valid = false;
 	nfound = run(recall, recall->by_index, index, query, found);
 	if (!spf_last_scan.valid || spf_last_scan.index != index)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the planner does not use index \"%s\"",
-						RelationGetRelationName(recall->rel)),
-				 errhint("Is enable_indexscan off?")));
+		elog(ERROR, "the planner does not use index \"%s\"",
+			 RelationGetRelationName(recall->rel));
 	for (int i = 0; i < nfound; i++)
 		hits += found[i] <= exact[nexact - 1];
 	hits = Min(hits, nexact);
@@ -223,6 +221,13 @@ draw_samples(SpfRecall *recall, MemoryContext context, Datum *queries)
 }
 
 static void
+set_for_now(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+}
+
+static void
 measure_all(SpfRecall *recall, MemoryContext context)
 {
 	Datum	   *queries = palloc(recall->samples * sizeof(Datum));
@@ -231,8 +236,8 @@ measure_all(SpfRecall *recall, MemoryContext context)
 	int			n;
 
 	/* even where the table is so small that reading it costs less */
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	set_for_now("enable_seqscan", "off");
+	set_for_now("enable_indexscan", "on");
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	n = draw_samples(recall, context, queries);

@@ -9,6 +9,7 @@
  */
 #include "compat.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "storage/freespace.h"
@@ -128,7 +129,8 @@ get_record(const SpfIndex *index, Buffer buf, Page page, uint16 offset)
 	if (!isfinite(record->scale) ||
 		(!(record->flags & RECORD_RETIRED) &&
 		 (!(record->err >= 0) || !(record->norm2 >= 0) ||
-		  !isfinite(record->err) || !isfinite(record->norm2))))
+		  !isfinite(record->err) || !isfinite(record->norm2) ||
+		  (double) record->scale * record->scale > record->norm2 * 1.01 + FLT_MIN)))
 		spf_page_corrupted(index->rel, BufferGetBlockNumber(buf),
 						   "A record's numbers are out of range.");
 	return record;
@@ -436,11 +438,27 @@ put_on_fresh_page(const SpfIndex *index, Buffer buf, SpfRecordData *record, Size
 }
 
 /*
+ * The bytes of a page that another record of this length has to leave free, for new versions
+ * of the page's rows: what fillfactor says, but no more than a few TIDs for each record; and
+ * nothing that would cost a record, where only a few fit a page.
+ */
+static Size
+fill_reserve(Page page, Size length, int fillfactor)
+{
+	Size		each = length + sizeof(ItemIdData);
+	Size		reserve = Min(SPF_PAGE_SPACE * (100 - fillfactor) / 100,
+							  (PageGetMaxOffsetNumber(page) + 1) * 3 * sizeof(ItemPointerData));
+
+	return SPF_PAGE_SPACE / each < 16 ? Min(reserve, SPF_PAGE_SPACE % each) : reserve;
+}
+
+/*
  * Try to put a record on the page of `block`: a record page with room, or one that may be used
  * again for anything.
  */
 static SpfRecordRef
-try_page(const SpfIndex *index, BlockNumber block, SpfRecordData *record, Size length)
+try_page(const SpfIndex *index, BlockNumber block, SpfRecordData *record, Size length,
+		 int fillfactor)
 {
 	Buffer		buf = spf_page_read(index->rel, block, BUFFER_LOCK_EXCLUSIVE);
 	SpfRecordRef ref = SPF_NO_RECORD;
@@ -451,7 +469,8 @@ try_page(const SpfIndex *index, BlockNumber block, SpfRecordData *record, Size l
 	if (spf_page_reusable(BufferGetPage(buf)))
 		ref = put_on_fresh_page(index, buf, record, length);
 	else if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_RECORD &&
-			 PageGetFreeSpace(BufferGetPage(buf)) >= length)
+			 PageGetFreeSpace(BufferGetPage(buf)) >=
+			 length + fill_reserve(BufferGetPage(buf), length, fillfactor))
 	{
 		spf_write_begin(&write, index->rel, index->building);
 		ref = put_record(spf_write_page(&write, buf, false), block, record, length);
@@ -471,31 +490,34 @@ spf_record_insert(const SpfIndex *index, int level, const SpfVector *vector,
 	PGAlignedBlock space;
 	SpfRecordData *record = (SpfRecordData *) space.data;
 	Size		length;
+	int			fillfactor = level == 0 ? spf_options(index->rel)->fillfactor : 100;
+	Size		needed;
 	SpfRecordRef ref = SPF_NO_RECORD;
 	BlockNumber block;
 	Buffer		buf;
 
 	memset(space.data, 0, BLCKSZ);
 	length = form_record(index, record, level, vector, tid, tid != NULL ? 1 : 0, child);
+	needed = length + sizeof(ItemIdData);
 
 	if (BlockNumberIsValid(near))
-		ref = try_page(index, near, record, length);
+		ref = try_page(index, near, record, length, 100);
 	if (BlockNumberIsValid(ref.block))
 		return ref;
 
 	block = RelationGetTargetBlock(index->rel);
 	if (!BlockNumberIsValid(block))
-		block = GetPageWithFreeSpace(index->rel, length + sizeof(ItemIdData));
+		block = GetPageWithFreeSpace(index->rel, needed);
 	while (BlockNumberIsValid(block))
 	{
-		ref = try_page(index, block, record, length);
+		ref = try_page(index, block, record, length, fillfactor);
 		if (BlockNumberIsValid(ref.block))
 		{
 			RelationSetTargetBlock(index->rel, block);
 			return ref;
 		}
 		/* the map was wrong, or the page is full by now: do not be sent there again */
-		block = RecordAndGetPageWithFreeSpace(index->rel, block, 0, length + sizeof(ItemIdData));
+		block = RecordAndGetPageWithFreeSpace(index->rel, block, 0, needed);
 	}
 
 	buf = spf_page_alloc(index->rel, index->building);
@@ -602,6 +624,8 @@ add_tid_locked(SpfAddTid *add, Buffer buf)
 	if (record == NULL || record->version != add->ref.version || record->level != 0)
 		return ADD_REFUSED;
 	chained = BlockNumberIsValid(record->link);
+	if (chained && record->link == add->ref.block)
+		spf_page_corrupted(add->index->rel, add->ref.block, "A record's TIDS page is its own.");
 	if (chained &&
 		(!BufferIsValid(add->chain) || BufferGetBlockNumber(add->chain) != record->link))
 	{
@@ -612,8 +636,10 @@ add_tid_locked(SpfAddTid *add, Buffer buf)
 	{
 		LockBuffer(add->chain, BUFFER_LOCK_EXCLUSIVE);
 		if (!spf_page_check(add->index->rel, add->chain) ||
-			SpfPageOpaque(BufferGetPage(add->chain))->kind != SPF_PAGE_TIDS)
-			spf_page_corrupted(add->index->rel, record->link, "A record's TIDS page is none.");
+			SpfPageOpaque(BufferGetPage(add->chain))->kind != SPF_PAGE_TIDS ||
+			spf_record_ref_cmp(&SpfPageTids(BufferGetPage(add->chain))->owner, &add->ref) != 0)
+			spf_page_corrupted(add->index->rel, record->link,
+							   "The TIDS page is not of the record that leads to it.");
 	}
 
 	spf_write_begin(&write, add->index->rel, add->index->building);
@@ -655,7 +681,9 @@ spf_record_add_tid(const SpfIndex *index, SpfRecordRef ref, const ItemPointerDat
 		{
 			if (BufferIsValid(add.chain))
 				ReleaseBuffer(add.chain);
-			add.chain = ReadBuffer(index->rel, add.want_chain);
+			add.chain = spf_page_pin(index->rel, add.want_chain);
+			if (!BufferIsValid(add.chain))
+				spf_page_corrupted(index->rel, ref.block, "A record's TIDS page is missing.");
 		}
 		else if (result == ADD_NEEDS_SPARE)
 			add.spare = spf_page_alloc(index->rel, index->building);
@@ -707,7 +735,7 @@ spf_record_writer_begin(SpfRecordWriter *writer, SpfIndex *index, int fillfactor
 	Assert(index->building);
 	writer->index = index;
 	writer->buf = InvalidBuffer;
-	writer->fill = (int) (SPF_PAGE_SPACE * (100 - fillfactor) / 100);
+	writer->fillfactor = fillfactor;
 }
 
 SpfRecordRef
@@ -728,7 +756,7 @@ spf_record_writer_add(SpfRecordWriter *writer, int level, const SpfVector *vecto
 		LockBuffer(writer->buf, BUFFER_LOCK_EXCLUSIVE);
 		page = BufferGetPage(writer->buf);
 		if (PageGetMaxOffsetNumber(page) > 0 &&
-			PageGetFreeSpace(page) < length + writer->fill)
+			PageGetFreeSpace(page) < length + fill_reserve(page, length, writer->fillfactor))
 		{
 			LockBuffer(writer->buf, BUFFER_LOCK_UNLOCK);
 			spf_record_writer_end(writer);
@@ -792,14 +820,6 @@ is_empty(Page page)
 	return true;
 }
 
-/* May the record of a centroid go?  Whoever was on the way to its posting has arrived. */
-static bool
-retired_long_ago(const SpfRecordData *record)
-{
-	return (record->flags & RECORD_RETIRED) != 0 &&
-		GlobalVisCheckRemovableFullXid(NULL, record->retired_at);
-}
-
 /* A record that may be left without rows once its TIDS pages are done. */
 typedef struct SpfChained
 {
@@ -831,8 +851,11 @@ vacuum_records(SpfRecordVacuum *vacuum, Buffer buf, SpfRecordRef *killed, int *n
 										   page ? page : BufferGetPage(buf), off);
 		int			kept;
 
-		if (record != NULL && record->level > 0 && retired_long_ago(record))
+		if (record != NULL && (record->flags & RECORD_RETIRED) != 0 &&
+			spf_retired_long_ago(record->retired_at))
 		{
+			/* whoever was on the way to its posting has arrived */
+			spf_announce_reuse(index->rel, block, record->retired_at, vacuum->announced);
 			if (page == NULL)
 			{
 				spf_write_begin(&write, index->rel, false);
@@ -952,12 +975,14 @@ spf_tids_count(Page page)
 }
 
 bool
-spf_tids_unlinked_long_ago(Page page)
+spf_tids_unlinked(Page page, FullTransactionId *unlinked_at)
 {
 	SpfTidsData *content = SpfPageTids(page);
 
-	return (content->flags & TIDS_UNLINKED) != 0 &&
-		GlobalVisCheckRemovableFullXid(NULL, *(FullTransactionId *) content->tids);
+	if ((content->flags & TIDS_UNLINKED) == 0)
+		return false;
+	*unlinked_at = *(FullTransactionId *) content->tids;
+	return true;
 }
 
 /*

@@ -154,7 +154,7 @@ typedef struct SpfRecordWriter
 {
 	SpfIndex   *index;
 	Buffer		buf;			/* pinned, or InvalidBuffer */
-	int			fill;			/* bytes to leave free on each page */
+	int			fillfactor;
 } SpfRecordWriter;
 
 extern void spf_record_writer_begin(SpfRecordWriter *writer, SpfIndex *index, int fillfactor);
@@ -179,6 +179,7 @@ typedef struct SpfRecordVacuum
 	double		removed;		/* TIDs */
 	double		kept;
 	double		records;		/* records alive at level 0 */
+	FullTransactionId *announced;	/* see spf_announce_reuse */
 
 	/* called for each record killed, after its page was unlocked */
 	void		(*killed) (void *state, SpfRecordRef ref);
@@ -193,7 +194,7 @@ extern void spf_record_vacuum_page(SpfRecordVacuum *vacuum, BlockNumber block);
 /* The rows on a TIDS page. */
 extern int	spf_tids_count(Page page);
 
-/* May a TIDS page become free?  It was unlinked long ago.  `page` is locked. */
-extern bool spf_tids_unlinked_long_ago(Page page);
+/* Was a TIDS page unlinked, and when?  `page` is locked. */
+extern bool spf_tids_unlinked(Page page, FullTransactionId *unlinked_at);
 
 #endif							/* SPF_RECORD_H */

@@ -87,6 +87,7 @@ probe_chain(SpfProbe *probe, Buffer pinned, const SpfRoute *route, SpfPageRef *f
 	Relation	rel = probe->index->rel;
 	SpfPageRef	next = route->posting;
 	BlockNumber pages = 0;
+	uint32		left = 0;		/* entries to come, by the head's count */
 
 	while (BlockNumberIsValid(next.block))
 	{
@@ -114,6 +115,12 @@ probe_chain(SpfProbe *probe, Buffer pinned, const SpfRoute *route, SpfPageRef *f
 			probe->work->gone++;
 			return 0;
 		}
+		if (pages == 0)
+			left = view.total;
+		if (view.used > left)
+			spf_page_corrupted(rel, route->posting.block,
+							   "A posting has more entries than it counts.");
+		left -= view.used;
 		scan_page(probe, &view, route->score);
 		next = view.next;
 		UnlockReleaseBuffer(buf);
@@ -167,13 +174,16 @@ route_to(const SpfIndex *index, const SpfQuery *query, SpfPageRef posting, SpfRo
 }
 
 static void
-probe_depth(SpfProbe *probe, Buffer pinned, const SpfRoute *route, int depth)
+probe_depth(SpfProbe *probe, Buffer pinned, const SpfRoute *route, int depth,
+			BlockNumber *visits)
 {
 	SpfPageRef	forwards[SPF_MAX_FORWARDS];
 	int			n;
 
+	CHECK_FOR_INTERRUPTS();
 	check_stack_depth();
-	if (depth > 64)
+	if (depth > 64 ||
+		(++*visits > 1000 && *visits > RelationGetNumberOfBlocks(probe->index->rel)))
 		spf_page_corrupted(probe->index->rel, route->posting.block,
 						   "Retired postings lead in a circle.");
 	n = probe_chain(probe, pinned, route, forwards);
@@ -183,7 +193,7 @@ probe_depth(SpfProbe *probe, Buffer pinned, const SpfRoute *route, int depth)
 
 		if (route_to(probe->index, probe->query, forwards[i], &onward))
 			probe_depth(probe, spf_page_pin(probe->index->rel, forwards[i].block), &onward,
-						depth + 1);
+						depth + 1, visits);
 		else
 			probe->work->gone++;
 	}
@@ -198,11 +208,11 @@ spf_probe_postings(SpfProbe *probe, const SpfRoute *routes, int nroutes)
 	for (int i = 0; i < nroutes; i++)
 	{
 		Buffer		buf = next;
+		BlockNumber visits = 0;
 
-		CHECK_FOR_INTERRUPTS();
 		next = i + 1 < nroutes ? spf_page_pin(rel, routes[i + 1].posting.block) : InvalidBuffer;
 		probe->work->probes[probe->level]++;
-		probe_depth(probe, buf, &routes[i], 0);
+		probe_depth(probe, buf, &routes[i], 0, &visits);
 	}
 }
 

@@ -44,6 +44,7 @@ typedef struct SpfFound
 {
 	SpfRecordRef ref;
 	BlockNumber more;			/* further rows */
+	BlockNumber pages;			/* of such rows, read so far */
 	float		bound;			/* what it is queued with */
 	int			ntids;
 	uint32		first_tid;		/* number in scan->tids */
@@ -63,6 +64,7 @@ typedef struct SpfHeapAccess
 	TupleTableSlot *slot;
 	IndexInfo  *info;
 	EState	   *estate;			/* for expressions */
+	ExprState  *predicate;		/* of a partial index */
 	AttrNumber	attnum;			/* of a plain column, else 0 */
 } SpfHeapAccess;
 
@@ -95,6 +97,7 @@ typedef struct SpfScan
 
 	SpfQueue	queue;
 	struct spf_seen_hash *seen;
+	struct spf_seen_hash *seen_rows;
 	SpfFound   *found;
 	int			nfound;
 	int			found_space;
@@ -104,6 +107,7 @@ typedef struct SpfScan
 	SpfRow	   *rows;
 	uint32		nrows;
 	uint32		rows_space;
+	BlockNumber heap_blocks;
 	SpfWork		work;
 } SpfScan;
 
@@ -177,7 +181,7 @@ probe_more(SpfScan *scan)
 static Size
 scan_memory(SpfScan *scan)
 {
-	return scan->queue.memory + spf_seen_memory(scan->seen) +
+	return scan->queue.memory + spf_seen_memory(scan->seen) + spf_seen_memory(scan->seen_rows) +
 		scan->found_space * sizeof(SpfFound) + scan->tids_space * sizeof(ItemPointerData) +
 		scan->rows_space * sizeof(SpfRow) + scan->routes_space * sizeof(SpfRoute);
 }
@@ -234,6 +238,7 @@ take_record(void *state, SpfRecordRef ref, const SpfRecordView *view)
 	found = &scan->found[scan->nfound];
 	found->ref = ref;
 	found->more = view->more;
+	found->pages = 0;
 	found->ntids = view->ntids;
 	found->first_tid = scan->ntids;
 	memcpy(&scan->tids[scan->ntids], view->tids, view->ntids * sizeof(ItemPointerData));
@@ -269,24 +274,35 @@ open_heap(IndexScanDesc desc)
 	heap->slot = table_slot_create(desc->heapRelation, NULL);
 	heap->info = BuildIndexInfo(desc->indexRelation);
 	heap->attnum = heap->info->ii_IndexAttrNumbers[0];
-	if (heap->attnum == 0)
+	if (heap->attnum == 0 || heap->info->ii_Predicate != NIL)
 	{
 		heap->estate = CreateExecutorState();
 		GetPerTupleExprContext(heap->estate)->ecxt_scantuple = heap->slot;
+		heap->predicate = ExecPrepareQual(heap->info->ii_Predicate, heap->estate);
 	}
 	MemoryContextSwitchTo(old);
 }
 
-/* The indexed value of the row in the slot. */
+/*
+ * The indexed value of the row in the slot.  The predicate is looked at because nobody else
+ * does, and a damaged record may lead to any row.
+ */
 static Datum
 indexed_value(SpfHeapAccess *heap, bool *isnull)
 {
 	Datum		values[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS];
 
+	if (heap->estate != NULL)
+		ResetPerTupleExprContext(heap->estate);
+	if (heap->predicate != NULL &&
+		!ExecQual(heap->predicate, GetPerTupleExprContext(heap->estate)))
+	{
+		*isnull = true;
+		return (Datum) 0;
+	}
 	if (heap->attnum != 0)
 		return slot_getattr(heap->slot, heap->attnum, isnull);
-	ResetPerTupleExprContext(heap->estate);
 	FormIndexDatum(heap->info, heap->slot, heap->estate, values, nulls);
 	*isnull = nulls[0];
 	return values[0];
@@ -305,11 +321,8 @@ read_row(IndexScanDesc desc, const ItemPointerData *tid, double *distance)
 	Datum		value;
 	MemoryContext old;
 
-	if (!ItemPointerIsValid(&target))
-		spf_page_corrupted(desc->indexRelation, SPF_META_BLOCK, "A row's address is not valid.");
 	if (heap->fetch == NULL)
 		open_heap(desc);
-	scan->work.rows++;
 	if (!table_index_fetch_tuple(heap->fetch, &target, desc->xs_snapshot, heap->slot,
 								 &call_again, &all_dead))
 		return false;
@@ -331,16 +344,38 @@ read_row(IndexScanDesc desc, const ItemPointerData *tid, double *distance)
 	return true;
 }
 
-static void
-add_row(IndexScanDesc desc, const ItemPointerData *tid, double bound)
+/* Is this the address of a row that was not met before? */
+static bool
+is_new_row(IndexScanDesc desc, const ItemPointerData *tid, const SpfFound *found)
 {
 	SpfScan    *scan = desc->opaque;
+	SpfRecordRef key;
+
+	key.block = ItemPointerGetBlockNumberNoCheck(tid);
+	key.offset = ItemPointerGetOffsetNumberNoCheck(tid);
+	key.version = 0;
+	if (key.block >= scan->heap_blocks)
+		scan->heap_blocks = RelationGetNumberOfBlocks(desc->heapRelation);
+	if (key.block >= scan->heap_blocks || !OffsetNumberIsValid(key.offset))
+		spf_page_corrupted(desc->indexRelation, found->ref.block,
+						   "A record names a row that is not in the table.");
+	return spf_seen_add(scan->seen_rows, key);
+}
+
+static void
+add_row(IndexScanDesc desc, const ItemPointerData *tid, int number)
+{
+	SpfScan    *scan = desc->opaque;
+	double		bound = scan->found[number].bound;
 	SpfRow	   *row;
 
+	if (!is_new_row(desc, tid, &scan->found[number]))
+		return;
 	ENSURE(scan->rows, scan->nrows, scan->rows_space, 1);
 	row = &scan->rows[scan->nrows];
 	row->tid = *tid;
 	row->distance = bound;
+	scan->work.rows++;
 	if (spf_setting_rerank && !read_row(desc, tid, &row->distance))
 		return;
 	spf_queue_push_number(&scan->queue, row->distance, SPF_ITEM_ROW, scan->nrows);
@@ -357,7 +392,7 @@ expand_record(IndexScanDesc desc, int number)
 	{
 		ItemPointerData tid = scan->tids[scan->found[number].first_tid + i];
 
-		add_row(desc, &tid, scan->found[number].bound);
+		add_row(desc, &tid, number);
 	}
 	if (BlockNumberIsValid(scan->found[number].more))
 		spf_queue_push_number(&scan->queue, scan->found[number].bound, SPF_ITEM_MORE, number);
@@ -373,12 +408,15 @@ expand_more(IndexScanDesc desc, int number)
 	int			ntids = spf_record_more(scan->index, found->more, found->ref, tids,
 										&found->more);
 
+	if (found->pages++ > RelationGetNumberOfBlocks(desc->indexRelation))
+		spf_page_corrupted(desc->indexRelation, found->ref.block,
+						   "A record's TIDS pages have no end.");
 	if (BlockNumberIsValid(found->more))
 		spf_queue_push_number(&scan->queue, found->bound, SPF_ITEM_MORE, number);
 	for (int i = 0; i < ntids; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		add_row(desc, &tids[i], scan->found[number].bound);
+		add_row(desc, &tids[i], number);
 	}
 }
 
@@ -473,6 +511,8 @@ start_scan(IndexScanDesc desc)
 	scan->nroutes = 0;
 	spf_queue_init(&scan->queue, 512);
 	scan->seen = spf_seen_make(scan->context, 256);
+	scan->seen_rows = spf_seen_make(scan->context, 64);
+	scan->heap_blocks = 0;
 	scan->found = palloc((scan->found_space = 128) * sizeof(SpfFound));
 	scan->tids = palloc((scan->tids_space = 128) * sizeof(ItemPointerData));
 	scan->rows = palloc((scan->rows_space = 64) * sizeof(SpfRow));

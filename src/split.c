@@ -345,7 +345,8 @@ catch_up(SpfSplit *split)
 						 &entry.numbers);
 		for (;;)
 		{
-			SpfAppendResult result = spf_posting_append(index, split->parts[best], &entry, &due);
+			SpfAppendResult result = spf_posting_append(index, split->parts[best], split->level,
+														&entry, &due);
 
 			if (result == SPF_APPENDED)
 				break;
@@ -388,6 +389,7 @@ write_switch(SpfSplit *split, Buffer record, Buffer head, Buffer meta, SpfPageRe
 			content->root = new_root;
 			content->root_level = split->level + 1;
 		}
+		spf_meta_seal(content);
 	}
 	spf_write_finish(&write);
 }
@@ -411,6 +413,9 @@ switch_over(SpfSplit *split, SpfPageRef new_root)
 		 !spf_record_view(index, record, split->old.centroid.offset,
 						  split->old.centroid.version, split->level + 1, &centroid)))
 		spf_page_corrupted(index->rel, split->head.block, "The posting's centroid is missing.");
+	if (!split->is_root && !SpfPageRefEquals(centroid.child, split->head))
+		spf_page_corrupted(index->rel, split->head.block,
+						   "The posting's centroid leads to another posting.");
 	head = spf_page_follow(index->rel, split->head, SPF_PAGE_POSTING, BUFFER_LOCK_EXCLUSIVE);
 	if (!BufferIsValid(head))
 		elog(ERROR, "a posting of index \"%s\" vanished during its split",
@@ -464,6 +469,13 @@ split_locked(SpfSplit *split)
 		return false;
 	}
 
+	/* where each level has hardly fewer postings than the one below, more of them are no use */
+	if (split->is_root && split->level + 1 >= SPF_MAX_LEVELS)
+	{
+		postpone(split, Max(split->old.total, (uint32) index->split_limit) * 2);
+		return false;
+	}
+
 	/* what is all equal would be tried in vain at every insertion */
 	if (!choose_parts(split))
 	{
@@ -472,13 +484,17 @@ split_locked(SpfSplit *split)
 	}
 	if (!write_parts(split))
 		return false;
+
+	/*
+	 * From here to the end it is a matter of a few pages, and to stop in between would leave
+	 * entries twice: a cancelled statement waits.
+	 */
+	HOLD_INTERRUPTS();
 	if (split->k > 1)
 		new_root = link_parts(split);
 	while (!switch_over(split, new_root))
-	{
-		CHECK_FOR_INTERRUPTS();
 		catch_up(split);
-	}
+	RESUME_INTERRUPTS();
 	spf_meta_count(index, split->level, split->k - 1, split->k > 1 ? 1 : 0,
 				   split->old.n - split->n);
 	if (split->is_root && split->k > 1)

@@ -37,6 +37,7 @@ typedef struct SpfVacuum
 	IndexBulkDeleteCallback callback;
 	void	   *callback_state;
 	SpfRecordVacuum records;
+	FullTransactionId announced;	/* what is reused, to standbys */
 
 	/* killed records whose entries are to be swept */
 	SpfRecordRef *killed;
@@ -93,6 +94,7 @@ sweep_posting(SpfVacuum *vacuum, BlockNumber block)
 	Buffer		buf;
 	SpfPageRef	head = {block, 0};
 	SpfPageRef	page;
+	BlockNumber pages = 0;
 	SpfPostingView view;
 
 	if (!ConditionalLockPage(rel, block, ExclusiveLock))
@@ -114,6 +116,8 @@ sweep_posting(SpfVacuum *vacuum, BlockNumber block)
 			SpfPageRef	next;
 
 			spf_vacuum_delay_point();
+			if (pages++ > RelationGetNumberOfBlocks(rel))
+				spf_page_corrupted(rel, block, "A posting's pages have no end.");
 			vacuum->swept += spf_posting_sweep_page(vacuum->index, head, page, ref_is_killed,
 													vacuum, vacuum->info->strategy, &next);
 			page = next;
@@ -231,7 +235,13 @@ chain_is_orphan(SpfVacuum *vacuum, SpfPageRef owner, bool *unused)
 	spf_posting_view(vacuum->index, buf, &view);
 	orphan = !view.head;
 	if (view.head && view.retired)
-		*unused = orphan = spf_posting_retired_long_ago(BufferGetPage(buf));
+	{
+		FullTransactionId retired = spf_posting_retired_at(BufferGetPage(buf));
+
+		*unused = orphan = spf_retired_long_ago(retired);
+		if (orphan)
+			spf_announce_reuse(vacuum->index->rel, owner.block, retired, &vacuum->announced);
+	}
 	UnlockReleaseBuffer(buf);
 	return orphan;
 }
@@ -277,6 +287,7 @@ visit_posting(SpfVacuum *vacuum, BlockNumber block, bool alone)
 											 vacuum->info->strategy);
 	SpfPageRef	self = {block, 0};
 	SpfPostingView view;
+	FullTransactionId retired = InvalidFullTransactionId;
 	bool		unused = false;
 
 	if (!BufferIsValid(buf))
@@ -289,13 +300,15 @@ visit_posting(SpfVacuum *vacuum, BlockNumber block, bool alone)
 	self.generation = SpfPageOpaque(BufferGetPage(buf))->generation;
 	spf_posting_view(vacuum->index, buf, &view);
 	if (view.retired)
-		unused = spf_posting_retired_long_ago(BufferGetPage(buf));
+		retired = spf_posting_retired_at(BufferGetPage(buf));
 	UnlockReleaseBuffer(buf);
 
 	if (view.retired)
 	{
-		if (unused)
-			free_retired(vacuum, self, view.next);
+		if (!spf_retired_long_ago(retired))
+			return;
+		spf_announce_reuse(vacuum->index->rel, block, retired, &vacuum->announced);
+		free_retired(vacuum, self, view.next);
 	}
 	else if (view.head)
 	{
@@ -322,6 +335,7 @@ visit_tids(SpfVacuum *vacuum, BlockNumber block)
 	Relation	rel = vacuum->index->rel;
 	Buffer		buf = spf_page_read_strategy(rel, block, BUFFER_LOCK_EXCLUSIVE,
 											 vacuum->info->strategy);
+	FullTransactionId unlinked;
 	bool		freed = false;
 
 	if (!BufferIsValid(buf))
@@ -329,8 +343,9 @@ visit_tids(SpfVacuum *vacuum, BlockNumber block)
 	if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_TIDS && vacuum->callback == NULL)
 		vacuum->records.kept += spf_tids_count(BufferGetPage(buf));
 	if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_TIDS &&
-		spf_tids_unlinked_long_ago(BufferGetPage(buf)))
+		spf_tids_unlinked(BufferGetPage(buf), &unlinked) && spf_retired_long_ago(unlinked))
 	{
+		spf_announce_reuse(rel, block, unlinked, &vacuum->announced);
 		spf_page_free(rel, buf, true);
 		freed = true;
 	}
@@ -414,6 +429,7 @@ begin(SpfVacuum *vacuum, IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 	vacuum->records.index = vacuum->index;
 	vacuum->records.state = vacuum;
 	vacuum->records.strategy = info->strategy;
+	vacuum->records.announced = &vacuum->announced;
 	vacuum->records.killed = note_killed;
 }
 

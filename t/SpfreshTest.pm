@@ -12,7 +12,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_server add_functions index_is_complete index_is_valid start_pgbench
+our @EXPORT = qw(new_server add_functions index_is_complete index_is_valid start_psql start_pgbench
   finish_pgbench index_size log_has_no_crash);
 
 # Settings under which a scan finds everything.
@@ -26,6 +26,8 @@ our $exhaustive = join ' ',
   'spfresh.iterative_scan = relaxed_order',
   'spfresh.max_scan_tuples = 2000000000',
   'spfresh.expected_rows = 1000000';
+
+our $exhaustive_settings = $exhaustive =~ s/ (?=SET )/; /gr;
 
 # A server, initialised but not started.
 sub new_server
@@ -112,6 +114,28 @@ BEGIN
 END
 \$\$;
 
+-- Wait until a CREATE INDEX is in such a phase: its process id and the phase, NULL when it ended before.
+CREATE FUNCTION phase_reached(pattern text) RETURNS text LANGUAGE plpgsql AS
+\$\$
+DECLARE
+	reached text;
+	begun boolean := false;
+BEGIN
+	FOR i IN 1 .. 20000 LOOP
+		PERFORM pg_stat_clear_snapshot();
+		SELECT pid || ' ' || phase INTO reached FROM pg_stat_progress_create_index
+		WHERE phase ~ pattern;
+		IF reached IS NOT NULL OR
+			(begun AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index)) THEN
+			RETURN reached;
+		END IF;
+		begun := begun OR EXISTS (SELECT FROM pg_stat_progress_create_index);
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+	RAISE EXCEPTION 'no CREATE INDEX reached phase %', pattern;
+END
+\$\$;
+
 -- Is it the index that these ids come from?
 CREATE FUNCTION scans_index(tab regclass, q vector) RETURNS boolean LANGUAGE plpgsql
 $exhaustive AS
@@ -128,15 +152,6 @@ BEGIN
 END
 \$\$;
 
--- The verifier.
-CREATE FUNCTION verify(index regclass) RETURNS void LANGUAGE plpgsql AS
-\$\$
-BEGIN
-	IF to_regprocedure('spfresh_check(regclass)') IS NOT NULL THEN
-		EXECUTE format('SELECT spfresh_check(%L)', index);
-	END IF;
-END
-\$\$;
 SQL
 }
 
@@ -161,7 +176,7 @@ sub index_is_valid
 	my ($node, $index, $name) = @_;
 	my $err = '';
 
-	my $rc = $node->psql('postgres', "SELECT verify('$index')", stderr => \$err);
+	my $rc = $node->psql('postgres', "SELECT spfresh_check('$index')", stderr => \$err);
 	ok($rc == 0 && $err eq '', "$name: spfresh_check is content") or diag($err);
 }
 
@@ -171,12 +186,27 @@ sub index_size
 	return $node->safe_psql('postgres', "SELECT pg_relation_size('$index')");
 }
 
-# Run pgbench in the background: scripts is a list of [weight, text].
+# Run SQL in the background; { run => harness, out, err }.
+sub start_psql
+{
+	my ($node, @commands) = @_;
+	my $psql = { out => '', err => '' };
+
+	$psql->{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), map { ('-c', $_) } @commands ],
+		'<', \undef, '>', \$psql->{out}, '2>', \$psql->{err});
+	return $psql;
+}
+
+# Run pgbench in the background: scripts is a list of [weight, text], after { tries => n } where
+# a transaction is to be tried more than once.
 my $scripts_made = 0;
 
 sub start_pgbench
 {
 	my ($node, $clients, $seconds, @scripts) = @_;
+	my $options = ref $scripts[0] eq 'HASH' ? shift @scripts : {};
+	my $tries = $options->{tries} // 1;
 	my @files;
 
 	foreach my $script (@scripts)
@@ -188,7 +218,7 @@ sub start_pgbench
 	my $bench = { out => '', err => '' };
 	my @command = (
 		'pgbench', '-n', '-c', $clients, '-j', ($clients > 1 ? 2 : 1),
-		'-T', $seconds, '--max-tries=1', '-h', $node->host, '-p', $node->port, @files,
+		'-T', $seconds, "--max-tries=$tries", '-h', $node->host, '-p', $node->port, @files,
 		'postgres');
 	local $ENV{PGOPTIONS} = '-c client_min_messages=warning';
 	$bench->{run} =
@@ -196,14 +226,23 @@ sub start_pgbench
 	return $bench;
 }
 
-# Wait for it; returns its error output if something went wrong.
+# Wait for it; returns its error output if something went wrong.  On a standby a client can be
+# cut off by a recovery conflict: that is counted, and no error.
 sub finish_pgbench
 {
-	my ($bench) = @_;
+	my ($bench, %options) = @_;
 
 	$bench->{run}->finish;
 	my $rc = $bench->{run}->result(0);
 	$bench->{transactions} = $1 if $bench->{out} =~ /transactions actually processed: (\d+)/;
+	$bench->{retried} = $bench->{out} =~ /transactions retried: (\d+)/ ? $1 : 0;
+	if ($options{conflicts})
+	{
+		$bench->{cut_off} = () = $bench->{err} =~ /due to conflict with recovery/g;
+		return ''
+		  if $bench->{cut_off} > 0
+		  && !grep { !/conflict with recovery|^DETAIL|^HINT|aborted|^ *$/ } split /\n/, $bench->{err};
+	}
 	return '' if $rc == 0 && $bench->{err} !~ /error|ERROR|aborted/;
 	return "pgbench returned $rc: $bench->{err}";
 }

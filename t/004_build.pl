@@ -1,0 +1,194 @@
+# Building: the WAL it writes, the memory it gets, being stopped at any moment, dump and restore.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SpfreshTest;
+use Test::More;
+
+my $node = new_server('build', allows_streaming => 1);
+$node->start;
+add_functions($node);
+
+sub sql { return $node->safe_psql('postgres', join '', @_) }
+
+sql(<<'SQL');
+CREATE TABLE items (id bigserial PRIMARY KEY, v vector(32));
+INSERT INTO items (v) SELECT point(i, 32) FROM generate_series(1, 20000) i;
+VACUUM items;
+SQL
+
+# ---------------------------------------------------------------- WAL
+
+foreach my $options ('', 'WITH (split_limit = 16)', 'WITH (code_bits = 4, replicas = 1)')
+{
+	my ($wal, $size) = split /\|/, sql(<<"SQL");
+CHECKPOINT;
+SELECT pg_current_wal_insert_lsn() AS before \\gset
+CREATE INDEX items_v ON items USING spfresh (v) $options;
+SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), :'before')::bigint, pg_relation_size('items_v');
+SQL
+	cmp_ok($wal, '<', 1.3 * $size + 500_000, "WAL of a build: $wal bytes for $size ($options)");
+	sql('DROP INDEX items_v');
+}
+
+# ---------------------------------------------------------------- little memory
+
+foreach my $memory ('1MB', '64kB')
+{
+	sql("SET maintenance_work_mem = '$memory'; CREATE INDEX items_v ON items USING spfresh (v)")
+	  if $memory eq '1MB' || $node->pg_version >= 18;
+	next unless sql("SELECT to_regclass('items_v') IS NOT NULL") eq 't';
+	index_is_complete($node, 'items', 'items_v', "maintenance_work_mem = $memory");
+	sql('DROP INDEX items_v');
+}
+
+# ---------------------------------------------------------------- no room for temporary files
+
+my $files_before;
+sub data_files
+{
+	sql('CHECKPOINT');
+	return sql(<<'SQL');
+SELECT string_agg(f, ' ' ORDER BY f)
+FROM pg_database, pg_ls_dir('base/' || oid) f
+WHERE datname = current_database() AND f ~ '^[0-9]+$' AND (pg_stat_file('base/' || oid || '/' || f)).size > 0
+SQL
+}
+
+sub nothing_is_left
+{
+	my ($name) = @_;
+
+	is(sql("SELECT count(*) FROM pg_class WHERE relname ~ '^items_v'"), 0, "$name: no index");
+	is(sql('SELECT count(*) FROM pg_ls_tmpdir()'), 0, "$name: no temporary files");
+	is(data_files(), $files_before, "$name: no other files");
+}
+
+$files_before = data_files();
+my $err = '';
+$node->psql('postgres',
+	"SET maintenance_work_mem = '1MB'; SET temp_file_limit = '100kB'; CREATE INDEX items_v ON items USING spfresh (v)",
+	stderr => \$err);
+like($err, qr/temporary file size exceeds "?temp_file_limit"?/, 'a full disk is an error that says so');
+nothing_is_left('temp_file_limit');
+
+# ---------------------------------------------------------------- cancelled in every phase
+
+foreach my $phase (
+	'sampling', 'training', 'assigning', 'writing records', 'writing postings', 'upper levels',
+	'calibrating', 'logging')
+{
+	my $build = start_psql($node, "SET maintenance_work_mem = '2MB'",
+		'CREATE INDEX items_v ON items USING spfresh (v) WITH (split_limit = 16)');
+	my $reached = sql("SELECT phase_reached('$phase')");
+	sql('SELECT pg_cancel_backend(' . $1 . ')') if $reached =~ /^(\d+)/;
+	$build->{run}->finish;
+  SKIP:
+	{
+		# it may be over before it is cancelled, the last phases above all
+		skip "build was too fast to be cancelled while $phase", 3
+		  unless $build->{err} =~ /canceling statement due to user request/;
+		nothing_is_left("cancelled when $reached");
+	}
+	sql('DROP INDEX IF EXISTS items_v');
+}
+
+# a REINDEX that is cancelled leaves the old index as it was
+sql('CREATE INDEX items_v ON items USING spfresh (v)');
+my $reindex = start_psql($node, 'REINDEX INDEX items_v');
+$err = sql("SELECT phase_reached('assigning')");
+sql("SELECT pg_cancel_backend($1)") if $err =~ /^(\d+)/;
+$reindex->{run}->finish;
+index_is_complete($node, 'items', 'items_v', 'after a cancelled REINDEX');
+sql('DROP INDEX items_v');
+
+# one that is cancelled while built concurrently is invalid, nobody minds it, and it can be rebuilt
+my $concurrent = start_psql($node, 'CREATE INDEX CONCURRENTLY items_v ON items USING spfresh (v)');
+$err = sql("SELECT phase_reached('training|assigning')");
+sql("SELECT pg_cancel_backend($1)") if $err =~ /^(\d+)/;
+$concurrent->{run}->finish;
+sql('INSERT INTO items (v) SELECT point(i, 32) FROM generate_series(1, 100) i');
+sql('DELETE FROM items WHERE id % 10 = 1; VACUUM items');
+sql('REINDEX INDEX CONCURRENTLY items_v');
+is(sql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'items_v'::regclass"), 't',
+	'an index left invalid is valid after REINDEX CONCURRENTLY');
+index_is_complete($node, 'items', 'items_v', 'after REINDEX CONCURRENTLY');
+sql('DROP INDEX items_v');
+
+# ---------------------------------------------------------------- concurrently with changes
+
+my $changes = start_pgbench($node, 4, 6,
+	[ 3, "\\set i random(1, 1000000)\nINSERT INTO items (v) VALUES (point(:i, 32));\n" ],
+	[ 1, "\\set i random(1, 20000)\nUPDATE items SET v = point(:i * 3, 32) WHERE id = :i;\n" ],
+	[ 1, "\\set i random(1, 20000)\nDELETE FROM items WHERE id = :i;\n" ]);
+sql('CREATE INDEX CONCURRENTLY items_v ON items USING spfresh (v)');
+sql('REINDEX INDEX CONCURRENTLY items_v');
+is(finish_pgbench($changes), '', 'changes during CREATE INDEX CONCURRENTLY');
+index_is_complete($node, 'items', 'items_v', 'built concurrently');
+sql('DROP INDEX items_v');
+
+# ---------------------------------------------------------------- insertions cut off
+
+# Whatever a statement was doing, a split above all, when its time was up
+sql(<<'SQL');
+CREATE TABLE cut (id bigserial PRIMARY KEY, v vector(32));
+CREATE INDEX cut_v ON cut USING spfresh (v) WITH (split_limit = 16);
+SQL
+my @cut = map {
+	my $client = $_;
+	start_psql($node, map {
+		my ($from, $limit, $rows) = ($client * 1000000 + $_ * 100, 2 + $_ * 7 % 58, $_ % 5 ? 30 : 3);
+		("SET statement_timeout = $limit",
+			"INSERT INTO cut (v) SELECT point($from + j, 32) FROM generate_series(1, $rows) j");
+	} 1 .. 200);
+} 1 .. 6;
+my $compare = start_pgbench($node, 1, 8, [ 1, "SELECT compare('cut', point(:client_id + 1, 32));\n" ]);
+my $vacuum = start_pgbench($node, 1, 8, [ 1, "VACUUM cut;\n\\sleep 100 ms\n" ]);
+my ($stopped, @errors) = (0);
+foreach my $psql (@cut)
+{
+	$psql->{run}->finish;
+	$stopped += () = $psql->{err} =~ /due to statement timeout/g;
+	push @errors, grep { /ERROR|FATAL|server/ && !/due to statement timeout/ } split /\n/, $psql->{err};
+}
+is(join("\n", @errors), '', "cut off: no other errors ($stopped statements were)");
+is(finish_pgbench($compare), '', 'cut off: index and table agree all the time');
+is(finish_pgbench($vacuum), '', 'cut off: VACUUM without errors');
+index_is_complete($node, 'cut', 'cut_v', 'cut off');
+sql('VACUUM cut') for 1 .. 2;
+note('left unreachable: '
+	  . sql("SELECT unreachable_pages, unreachable_records FROM spfresh_check('cut_v')"));
+is(sql("SELECT unreachable_pages FROM spfresh_check('cut_v')"),
+	0, 'cut off: vacuum freed what no way led to');
+index_is_complete($node, 'cut', 'cut_v', 'cut off, vacuumed');
+
+# ---------------------------------------------------------------- dump and restore
+
+sql(<<'SQL');
+CREATE TABLE docs (id bigserial PRIMARY KEY, kind int, v vector(32), h halfvec(32));
+INSERT INTO docs (kind, v, h) SELECT i % 3, p, p::halfvec(32) FROM generate_series(1, 2000) i, point(i, 32) p;
+CREATE INDEX docs_v ON docs USING spfresh (v) WITH (replicas = 3, code_bits = 3, split_limit = 40, fillfactor = 80);
+CREATE INDEX docs_h ON docs USING spfresh (h halfvec_cosine_ops) WHERE kind = 1;
+CREATE INDEX docs_x ON docs USING spfresh ((v + v) vector_ip_ops) WITH (initial_postings = 50);
+DROP TABLE cut, items;
+SQL
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('postgres') ], 'pg_dump');
+sql('CREATE DATABASE restored');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('restored'), $dump ],
+	'pg_restore');
+my $definitions = "SELECT string_agg(indexdef, E'\\n' ORDER BY indexname) FROM pg_indexes WHERE tablename = 'docs'";
+is($node->safe_psql('restored', $definitions), sql($definitions), 'the same indexes');
+is($node->safe_psql('restored', "SELECT differences('docs', point(1, 32))"), '', 'the same rows in them');
+is($node->safe_psql('restored', "SELECT count(*) FROM pg_class c, spfresh_check(c.oid) WHERE relname IN ('docs_v', 'docs_h', 'docs_x')"),
+	3, 'spfresh_check is content');
+
+log_has_no_crash($node, 'build');
+$node->stop;
+done_testing();
