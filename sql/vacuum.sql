@@ -21,7 +21,7 @@ SELECT reltuples FROM pg_class WHERE oid = 'items_v'::regclass;
 DELETE FROM items WHERE id % 4 = 0;
 SELECT rows FROM spfresh_stats('items_v');
 VACUUM items;
-SELECT records, rows FROM spfresh_stats('items_v');
+SELECT records, rows, stale_entries FROM spfresh_stats('items_v');
 SELECT reltuples FROM pg_class WHERE oid = 'items_v'::regclass;
 SELECT recall('items_v', 20, 10) >= 0.85 AS recall, complete('items_v');
 ANALYZE items;

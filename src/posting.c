@@ -13,6 +13,7 @@
 
 #define POSTING_HEAD		0x0001
 #define POSTING_RETIRED		0x0002
+#define POSTING_UNPROVEN	0x0004
 
 /* The content of a POSTING page starts with this; then come its blocks. */
 typedef struct SpfPostingData
@@ -107,6 +108,7 @@ spf_posting_view(const SpfIndex *index, Buffer buf, SpfPostingView *view)
 	view->level = posting->level;
 	view->head = (posting->flags & POSTING_HEAD) != 0;
 	view->retired = (posting->flags & POSTING_RETIRED) != 0;
+	view->unproven = (posting->flags & POSTING_UNPROVEN) != 0;
 	view->used = posting->used;
 	view->total = posting->total;
 	view->split_at = posting->split_at;
@@ -140,7 +142,7 @@ spf_posting_page_fault(const SpfIndex *index, Buffer buf)
 	const uint8_t *end;
 
 	spf_posting_view(index, buf, &view);
-	if ((posting->flags & ~(POSTING_HEAD | POSTING_RETIRED)) != 0 ||
+	if ((posting->flags & ~(POSTING_HEAD | POSTING_RETIRED | POSTING_UNPROVEN)) != 0 ||
 		(view.retired && !view.head))
 		return "A posting's flags are not known.";
 	if (!view.retired && posting->nforwards > 0)
@@ -271,7 +273,7 @@ spf_posting_create(const SpfIndex *index, int level, SpfRecordRef centroid,
 
 		if (i == 0)
 		{
-			header.flags = POSTING_HEAD;
+			header.flags = POSTING_HEAD | (index->building ? 0 : POSTING_UNPROVEN);
 			header.total = now;
 			header.of.centroid = centroid;
 		}
@@ -293,12 +295,12 @@ spf_posting_create(const SpfIndex *index, int level, SpfRecordRef centroid,
 	return refs[0];
 }
 
-/* Follow to a head that takes entries; InvalidBuffer if there is none. */
+/* Lock a pinned head that takes entries; InvalidBuffer if there is none. */
 static Buffer
-lock_live_head(const SpfIndex *index, SpfPageRef head, SpfPostingView *view)
+lock_live_head(const SpfIndex *index, Buffer pinned, SpfPageRef head, SpfPostingView *view)
 {
-	Buffer		buf = spf_page_follow(index->rel, head, SPF_PAGE_POSTING,
-									  BUFFER_LOCK_EXCLUSIVE);
+	Buffer		buf = spf_page_follow_pinned(index->rel, pinned, head, SPF_PAGE_POSTING,
+											 BUFFER_LOCK_EXCLUSIVE);
 
 	if (!BufferIsValid(buf))
 		return InvalidBuffer;
@@ -316,7 +318,7 @@ spf_posting_append(const SpfIndex *index, SpfPageRef head, int level, const SpfE
 				   bool *due)
 {
 	SpfPostingView view;
-	Buffer		buf = lock_live_head(index, head, &view);
+	Buffer		buf = lock_live_head(index, spf_page_pin(index->rel, head.block), head, &view);
 	SpfWrite	write;
 	Page		page;
 
@@ -347,9 +349,10 @@ spf_posting_append(const SpfIndex *index, SpfPageRef head, int level, const SpfE
 void
 spf_posting_push_down(const SpfIndex *index, SpfPageRef head)
 {
+	Buffer		pinned = spf_page_pin(index->rel, head.block);
 	Buffer		fresh = spf_page_alloc(index->rel, index->building);
 	SpfPostingView view;
-	Buffer		buf = lock_live_head(index, head, &view);
+	Buffer		buf = lock_live_head(index, pinned, head, &view);
 
 	if (BufferIsValid(buf) && view.used >= spf_posting_page_entries(index))
 	{
@@ -453,6 +456,12 @@ spf_posting_set_centroid(Page page, SpfRecordRef centroid)
 }
 
 void
+spf_posting_set_proven(Page page)
+{
+	SpfPagePosting(page)->flags &= ~POSTING_UNPROVEN;
+}
+
+void
 spf_posting_set_split_at(Page page, uint32 split_at)
 {
 	SpfPagePosting(page)->split_at = split_at;
@@ -529,12 +538,17 @@ spf_posting_sweep_page(const SpfIndex *index, SpfPageRef head, SpfPageRef page,
 	bool		is_head = SpfPageRefEquals(head, page);
 	Buffer		head_buf;
 	Buffer		buf;
+	Buffer		pinned = InvalidBuffer;
 	SpfPostingView view;
 	bool	   *keep = palloc(spf_posting_page_entries(index) * sizeof(bool));
 	int			dead = 0;
 
 	*next = SPF_NO_PAGE;
-	head_buf = lock_live_head(index, head, &view);
+
+	/* nothing is read in under a lock */
+	if (!is_head)
+		pinned = spf_page_pin(index->rel, page.block);
+	head_buf = lock_live_head(index, spf_page_pin(index->rel, head.block), head, &view);
 	buf = head_buf;
 	if (BufferIsValid(head_buf) && !is_head)
 	{
@@ -542,7 +556,9 @@ spf_posting_sweep_page(const SpfIndex *index, SpfPageRef head, SpfPageRef page,
 			spf_page_corrupted(index->rel, head.block, "A posting goes on at its own head.");
 
 		/* its head stays locked: both counts change together */
-		buf = spf_page_follow(index->rel, page, SPF_PAGE_POSTING, BUFFER_LOCK_EXCLUSIVE);
+		buf = spf_page_follow_pinned(index->rel, pinned, page, SPF_PAGE_POSTING,
+									 BUFFER_LOCK_EXCLUSIVE);
+		pinned = InvalidBuffer;
 		if (BufferIsValid(buf))
 			spf_posting_view(index, buf, &view);
 		if (BufferIsValid(buf) && (view.head || !SpfPageRefEquals(view.owner, head)))
@@ -580,6 +596,8 @@ spf_posting_sweep_page(const SpfIndex *index, SpfPageRef head, SpfPageRef page,
 		UnlockReleaseBuffer(buf);
 	if (BufferIsValid(head_buf))
 		UnlockReleaseBuffer(head_buf);
+	if (BufferIsValid(pinned))
+		ReleaseBuffer(pinned);
 	pfree(keep);
 	return dead;
 }

@@ -48,6 +48,7 @@ typedef struct SpfPostingView
 	int			level;
 	bool		head;
 	bool		retired;
+	bool		unproven;		/* made by a split, and no vacuum has seen yet that it can be reached */
 	int			used;			/* entries on this page */
 	uint32		total;			/* entries of the posting (head only) */
 	uint32		split_at;		/* try to split from this total on (head only) */
@@ -145,6 +146,7 @@ extern bool spf_posting_read(const SpfIndex *index, SpfPageRef head, SpfPostingE
 /* ---- parts of larger changes; the page is being written ---- */
 
 extern void spf_posting_set_centroid(Page page, SpfRecordRef centroid);
+extern void spf_posting_set_proven(Page page);
 extern void spf_posting_set_split_at(Page page, uint32 split_at);
 extern void spf_posting_retire(Page page, const SpfPageRef *forwards, int nforwards);
 

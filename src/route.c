@@ -422,3 +422,25 @@ spf_route_nearest(const SpfIndex *index, const SpfMeta *meta, const SpfQuery *qu
 		n += got;
 	return n;
 }
+
+bool
+spf_route_leads_to(const SpfIndex *index, int level, const float *centroid, SpfPageRef head)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "spfresh route",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SpfWork		work = {0};
+	SpfMeta		meta;
+	SpfStream  *stream;
+	SpfRoute	route;
+	bool		found = false;
+
+	spf_meta_read(index->rel, &meta);
+	stream = spf_stream_open(index, &meta, spf_index_placement_query(index, centroid),
+							 level + 1, 1, false, &work);
+	while (!found && spf_stream_next(stream, &route, 1) > 0)
+		found = SpfPageRefEquals(route.posting, head);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return found;
+}

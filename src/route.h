@@ -100,4 +100,11 @@ extern void spf_route_root(const SpfMeta *meta, const SpfQuery *query, SpfRoute 
 extern int	spf_route_nearest(const SpfIndex *index, const SpfMeta *meta, const SpfQuery *query,
 							  int level, int want, SpfRoute *routes);
 
+/*
+ * Does the descent to `centroid`, of the posting `head` of a level, really lead there?  When not, all
+ * centroids are read to be sure.
+ */
+extern bool spf_route_leads_to(const SpfIndex *index, int level, const float *centroid,
+							   SpfPageRef head);
+
 #endif							/* SPF_ROUTE_H */

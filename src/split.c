@@ -400,7 +400,7 @@ switch_over(SpfSplit *split, SpfPageRef new_root)
 {
 	SpfIndex   *index = split->index;
 	Buffer		record = InvalidBuffer;
-	Buffer		head;
+	Buffer		head = spf_page_pin(index->rel, split->head.block);
 	Buffer		meta = InvalidBuffer;
 	SpfPostingView view;
 	SpfRecordView centroid;
@@ -416,7 +416,8 @@ switch_over(SpfSplit *split, SpfPageRef new_root)
 	if (!split->is_root && !SpfPageRefEquals(centroid.child, split->head))
 		spf_page_corrupted(index->rel, split->head.block,
 						   "The posting's centroid leads to another posting.");
-	head = spf_page_follow(index->rel, split->head, SPF_PAGE_POSTING, BUFFER_LOCK_EXCLUSIVE);
+	head = spf_page_follow_pinned(index->rel, head, split->head, SPF_PAGE_POSTING,
+								  BUFFER_LOCK_EXCLUSIVE);
 	if (!BufferIsValid(head))
 		elog(ERROR, "a posting of index \"%s\" vanished during its split",
 			 RelationGetRelationName(index->rel));

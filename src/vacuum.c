@@ -27,6 +27,7 @@
 #include "meta.h"
 #include "posting.h"
 #include "record.h"
+#include "route.h"
 #include "vacuum.h"
 
 typedef struct SpfVacuum
@@ -179,13 +180,30 @@ note_killed(void *state, SpfRecordRef ref)
 /* Pages that are noted at most: more are for the next vacuum. */
 #define MAX_SUSPECTS	10000
 
+static void
+set_proven(SpfVacuum *vacuum, SpfPageRef head)
+{
+	Buffer		buf = spf_page_follow(vacuum->index->rel, head, SPF_PAGE_POSTING,
+									  BUFFER_LOCK_EXCLUSIVE);
+	SpfWrite	write;
+
+	if (!BufferIsValid(buf))
+		return;
+	spf_write_begin(&write, vacuum->index->rel, false);
+	spf_posting_set_proven(spf_write_page(&write, buf, false));
+	spf_write_finish(&write);
+	UnlockReleaseBuffer(buf);
+}
+
 /* Does anything lead to this posting?  It is a head, and not retired. */
 static bool
 is_orphan(SpfVacuum *vacuum, SpfPageRef head, const SpfPostingView *view)
 {
+	int			padded = vacuum->index->padded;
 	SpfVector	vector;
+	float	   *centroid;
 	SpfPageRef	child;
-	bool		found;
+	bool		orphan;
 
 	if (!BlockNumberIsValid(view->centroid.block))
 	{
@@ -194,18 +212,30 @@ is_orphan(SpfVacuum *vacuum, SpfPageRef head, const SpfPostingView *view)
 		spf_meta_read(vacuum->index->rel, &meta);
 		return !SpfPageRefEquals(meta.root, head);
 	}
-	vector.code = palloc(vacuum->index->padded);
-	found = spf_record_fetch(vacuum->index, view->centroid, view->level + 1, &vector, &child);
+	vector.code = palloc(padded);
+	centroid = palloc(padded * sizeof(float));
+	orphan = !spf_record_fetch(vacuum->index, view->centroid, view->level + 1, &vector, &child) ||
+		!SpfPageRefEquals(child, head);
+	if (!orphan && view->unproven)
+	{
+		/* its split may have ended before the centroid was placed: once is enough to look */
+		spf_record_decode(vector.code, vector.numbers.scale, padded, centroid);
+		orphan = !spf_route_leads_to(vacuum->index, view->level, centroid, head);
+		if (!orphan)
+			set_proven(vacuum, head);
+	}
 	pfree(vector.code);
-	return !found || !SpfPageRefEquals(child, head);
+	pfree(centroid);
+	return orphan;
 }
 
 static void
 retire_orphan(SpfVacuum *vacuum, SpfPageRef head)
 {
-	Buffer		buf = spf_page_follow(vacuum->index->rel, head, SPF_PAGE_POSTING,
-									  BUFFER_LOCK_EXCLUSIVE);
+	Relation	rel = vacuum->index->rel;
+	Buffer		buf = spf_page_follow(rel, head, SPF_PAGE_POSTING, BUFFER_LOCK_EXCLUSIVE);
 	SpfPostingView view;
+	SpfRecordView centroid;
 	SpfWrite	write;
 
 	if (!BufferIsValid(buf))
@@ -213,8 +243,24 @@ retire_orphan(SpfVacuum *vacuum, SpfPageRef head)
 	spf_posting_view(vacuum->index, buf, &view);
 	if (view.head && !view.retired)
 	{
-		spf_write_begin(&write, vacuum->index->rel, false);
+		spf_write_begin(&write, rel, false);
 		spf_posting_retire(spf_write_page(&write, buf, false), NULL, 0);
+		spf_write_finish(&write);
+	}
+	UnlockReleaseBuffer(buf);
+
+	/* and the record of its centroid, if that was its own */
+	if (!view.head || !BlockNumberIsValid(view.centroid.block))
+		return;
+	buf = spf_record_page(rel, view.centroid.block, BUFFER_LOCK_EXCLUSIVE);
+	if (!BufferIsValid(buf))
+		return;
+	if (spf_record_view(vacuum->index, buf, view.centroid.offset, view.centroid.version,
+						view.level + 1, &centroid) &&
+		SpfPageRefEquals(centroid.child, head))
+	{
+		spf_write_begin(&write, rel, false);
+		spf_record_retire(spf_write_page(&write, buf, false), view.centroid.offset);
 		spf_write_finish(&write);
 	}
 	UnlockReleaseBuffer(buf);
