@@ -43,7 +43,7 @@ def middle(entries, *path):
     values = []
     for entry in entries:
         for key in path:
-            entry = entry[key] if entry is not None else None
+            entry = entry.get(key) if entry is not None else None
         if entry is not None:
             values.append(entry)
     return median(values) if values else None
@@ -128,10 +128,11 @@ def write_lines(values):
                      times(insert, middle(rival, "insert", "rows_per_second")),
                      number(middle(entries, "insert", "p99_ms")), number(middle(entries, "insert", "cpu_ms")),
                      number(middle(entries, "insert", "wal_bytes_per_row")), number(copy, 4),
-                     times(copy, middle(rival, "copy", "rows_per_second")), number(vacuum),
-                     times(middle(rival, "vacuum", "seconds"), vacuum), len(entries)])
+                     times(copy, middle(rival, "copy", "rows_per_second")), number(middle(entries, "copy", "cpu_ms")),
+                     number(vacuum), times(middle(rival, "vacuum", "seconds"), vacuum),
+                     number(middle(entries, "vacuum", "cpu_seconds")), len(entries)])
     return table(["writes", "inserts/s", "x HNSW", "insert p99 ms", "CPU ms", "WAL bytes/insert", "COPY rows/s",
-                  "x HNSW", "vacuum s", "times faster than HNSW", "rounds"], rows)
+                  "x HNSW", "CPU ms/row", "vacuum s", "times faster than HNSW", "CPU s", "rounds"], rows)
 
 
 def after_lines(values):

@@ -98,6 +98,7 @@ class WriteTest:
         taken = timed_statement(database, f"COPY {table} FROM '{self.batch_file}' (FORMAT binary);", self.settings,
                                 ProgressWatch.COPY, f"COPY into {table}", self.progress)
         return {"rows": self.copied, "seconds": taken["seconds"], "rows_per_second": self.copied / taken["seconds"],
+                "cpu_ms": 1000 * taken["cpu_seconds"] / self.copied,
                 "wal_bytes_per_row": taken["wal_bytes"] / self.copied}
 
     def insert(self, database, table):

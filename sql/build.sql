@@ -156,6 +156,21 @@ SELECT complete('v_conc'), pg_relation_size('v_conc');
 INSERT INTO items SELECT i, p, p::halfvec(16) FROM generate_series(1, 1000) i, point(i, 16) p;
 SELECT recall('v_conc', 20, 10) >= 0.85 AS recall, complete('v_conc');
 
+-- a table of more pages than are looked at first, partly empty, with NULLs
+CREATE TABLE pages (id int, v vector(16), filler text) WITH (autovacuum_enabled = off);
+INSERT INTO pages SELECT i, CASE WHEN i % 10 > 0 THEN point(i, 16) END, repeat('x', 1000) FROM generate_series(1, 4000) i;
+DELETE FROM pages WHERE id % 3 = 0 OR id < 1000;
+SELECT pg_relation_size('pages') / 8192 > 400 AS large;
+CREATE INDEX pages_v ON pages USING spfresh (v) WITH (initial_postings = 40);
+SELECT recall('pages_v', 20, 10) >= 0.85 AS recall, complete('pages_v');
+REINDEX INDEX CONCURRENTLY pages_v;
+SELECT recall('pages_v', 20, 10) >= 0.85 AS recall, complete('pages_v');
+DROP INDEX pages_v;
+SET maintenance_work_mem = '1MB';
+CREATE INDEX CONCURRENTLY pages_v ON pages USING spfresh (v);
+RESET maintenance_work_mem;
+SELECT recall('pages_v', 20, 10) >= 0.85 AS recall, complete('pages_v');
+
 -- unlogged, temporary
 
 CREATE UNLOGGED TABLE unlogged (id int, v vector(4));

@@ -79,7 +79,7 @@ INSERT INTO most SELECT * FROM items;
 SELECT complete('most_v');
 REINDEX INDEX most_v;
 SELECT complete('most_v');
--- changed later: new rows, and REINDEX, take it
+-- changed later: REINDEX takes it (and fillfactor new rows)
 ALTER INDEX items_v SET (replicas = 4, split_limit = 30, fillfactor = 80);
 SELECT reloptions FROM pg_class WHERE oid = 'items_v'::regclass;
 INSERT INTO items SELECT i, point(i, 3) FROM generate_series(2001, 4000) i;
