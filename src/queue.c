@@ -150,17 +150,6 @@ spf_queue_trim(SpfQueue *queue, double bound)
 	queue->nheap = 0;
 }
 
-static int
-compare_refs(const void *a, const void *b)
-{
-	const SpfRecordRef *x = a;
-	const SpfRecordRef *y = b;
-
-	if (x->block != y->block)
-		return x->block < y->block ? -1 : 1;
-	return (int) x->offset - (int) y->offset;
-}
-
 int
 spf_queue_pop_entries(SpfQueue *queue, struct spf_seen_hash *seen, SpfRecordRef *refs, int want)
 {
@@ -176,7 +165,7 @@ spf_queue_pop_entries(SpfQueue *queue, struct spf_seen_hash *seen, SpfRecordRef 
 		if (spf_seen_add(seen, refs[n]))
 			n++;
 	}
-	qsort(refs, n, sizeof(SpfRecordRef), compare_refs);
+	qsort(refs, n, sizeof(SpfRecordRef), spf_record_ref_cmp);
 	return n;
 }
 

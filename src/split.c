@@ -61,24 +61,13 @@ typedef struct SpfSplit
 	int			nlocked;		/* of the parts */
 } SpfSplit;
 
-static int
-compare_refs(const void *a, const void *b)
-{
-	const SpfRecordRef *x = a;
-	const SpfRecordRef *y = b;
-
-	if (x->block != y->block)
-		return x->block < y->block ? -1 : 1;
-	return (int) x->offset - (int) y->offset;
-}
-
 /* Decode the records of refs[] that are alive, page by page; refs[] keeps only these. */
 static int
 load_points(const SpfIndex *index, int level, SpfRecordRef *refs, int n, float *points)
 {
 	int			live = 0;
 
-	qsort(refs, n, sizeof(SpfRecordRef), compare_refs);
+	qsort(refs, n, sizeof(SpfRecordRef), spf_record_ref_cmp);
 	for (int i = 0; i < n;)
 	{
 		BlockNumber block = refs[i].block;

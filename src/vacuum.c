@@ -65,26 +65,13 @@ tid_is_dead(ItemPointer tid, void *state)
 
 /* ---- sweeping ---- */
 
-static int
-compare_refs(const void *a, const void *b)
-{
-	const SpfRecordRef *x = a;
-	const SpfRecordRef *y = b;
-
-	if (x->block != y->block)
-		return x->block < y->block ? -1 : 1;
-	if (x->offset != y->offset)
-		return (int) x->offset - (int) y->offset;
-	return (int) x->version - (int) y->version;
-}
-
 static bool
 ref_is_killed(SpfRecordRef ref, void *state)
 {
 	SpfVacuum  *vacuum = state;
 
 	return bsearch(&ref, vacuum->killed, vacuum->nkilled, sizeof(SpfRecordRef),
-				   compare_refs) != NULL;
+				   spf_record_ref_cmp) != NULL;
 }
 
 /* Sweep one posting, unless it is being split: then only what lives is taken over anyway. */
@@ -132,7 +119,7 @@ sweep(SpfVacuum *vacuum)
 {
 	if (vacuum->nkilled == 0)
 		return;
-	qsort(vacuum->killed, vacuum->nkilled, sizeof(SpfRecordRef), compare_refs);
+	qsort(vacuum->killed, vacuum->nkilled, sizeof(SpfRecordRef), spf_record_ref_cmp);
 	for (BlockNumber block = 0; block < vacuum->nblocks; block++)
 	{
 		if ((vacuum->heads[block / 8] & (1 << (block % 8))) == 0)
