@@ -40,13 +40,14 @@ def client_backends(postmaster):
     """How many of the server's processes serve clients (by their titles), or have ended but are not counted yet."""
     count = 0
     with open(f"/proc/{postmaster}/task/{postmaster}/children", encoding="utf-8") as file:
-        for pid in file.read().split():
-            try:
-                with open(f"/proc/{pid}/cmdline", "rb") as title:
-                    words = title.read()
-                count += b"[local]" in words or not words      # a process that has ended has no title
-            except OSError:
-                pass           # it ended meanwhile
+        pids = file.read().split()
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as title:
+                words = title.read()
+        except OSError:
+            continue           # it ended meanwhile
+        count += b"[local]" in words or not words      # a process that has ended has no title
     return count
 
 
@@ -78,7 +79,7 @@ class Server:
         self.made_folder = folder is None
         self.data = os.path.join(self.folder, "data")
         self.socket = os.path.join(self.folder, "socket")
-        self.started = False
+        self.started = self.made_data = False
 
     def program(self, name):
         return os.path.join(self.programs, name)
@@ -100,13 +101,16 @@ class Server:
             raise ServerError(f"{what} failed: {answer.stderr.strip() or answer.stdout.strip()}")
 
     def make(self):
-        """Creates the data directory and its configuration."""
+        """Creates the data directory and its configuration; never touches one that is there already."""
+        if os.path.exists(self.data):
+            raise ServerError(f"{self.data} exists already: remove it, or pass another --server-dir")
         os.makedirs(self.socket, exist_ok=True)
         if os.getuid() == 0:
             for folder in (self.folder, self.socket):
                 shutil.chown(folder, USER, USER)
         self.run([self.program("initdb"), "-D", self.data, "-U", USER, "-A", "trust", "-E", "UTF8",
                   "--locale=C", "--no-sync"], "initdb")
+        self.made_data = True
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as file:
             file.write(f"port = {self.port}\nunix_socket_directories = '{self.socket}'\n")
             for name, value in self.settings.items():
@@ -129,8 +133,12 @@ class Server:
                 self.run([self.program("pg_ctl"), "-D", self.data, "-m", "immediate", "-w", "stop"], "pg_ctl stop")
             except ServerError as error:       # never hides why the measuring ended
                 print(error, file=sys.stderr)
-        if not self.keep:
-            shutil.rmtree(self.folder if self.made_folder else self.data, ignore_errors=True)
+        if self.keep:
+            return
+        if self.made_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        elif self.made_data:
+            shutil.rmtree(self.data, ignore_errors=True)
 
     def finished_cpu(self):
         """CPU seconds (user and system) of all server processes that have ended so far; steps of 10 ms."""

@@ -136,7 +136,7 @@ typedef struct SpfChildren
 } SpfChildren;
 
 static _Noreturn void violated(const SpfCheck *check, BlockNumber block,
-							   const char *format,...) pg_attribute_printf(3, 4);
+							   const char *format,...) __attribute__((format(printf, 3, 4)));
 
 static void
 violated(const SpfCheck *check, BlockNumber block, const char *format,...)

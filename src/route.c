@@ -354,18 +354,19 @@ take_record(void *state, SpfRecordRef ref, const SpfRecordView *view)
 
 /* Read the records of the entries that are first in line, page by page. */
 static void
-read_batch(SpfStream *stream)
+read_batch(SpfStream *stream, int want)
 {
 	SpfRecordRef refs[SPF_RECORD_BATCH];
-	int			n = spf_queue_pop_entries(&stream->queue, stream->seen, refs, SPF_RECORD_BATCH);
+	int			most = Min(Max(want, SPF_RECORD_BATCH / 4), SPF_RECORD_BATCH);
+	int			n = spf_queue_pop_entries(&stream->queue, stream->seen, refs, most);
 
 	stream->work->records += spf_record_read_batch(stream->index, refs, n, stream->level,
 												   take_record, stream);
 }
 
-/* Make the first item in line a record; false when there is nothing left. */
+/* Make the first item in line a record, of `want`; false when there is nothing left. */
 static bool
-advance(SpfStream *stream)
+advance(SpfStream *stream, int want)
 {
 	for (;;)
 	{
@@ -381,7 +382,7 @@ advance(SpfStream *stream)
 				return false;
 		}
 		else if (spf_item_kind(first) == SPF_ITEM_ENTRY)
-			read_batch(stream);
+			read_batch(stream, want);
 		else
 			return true;
 	}
@@ -393,7 +394,7 @@ spf_stream_next(SpfStream *stream, SpfRoute *routes, int want)
 	MemoryContext old = MemoryContextSwitchTo(stream->context);
 	int			n = 0;
 
-	while (n < want && advance(stream))
+	while (n < want && advance(stream, want - n))
 	{
 		routes[n++] = stream->routes[spf_queue_pop(&stream->queue).ref.block];
 		stream->given++;

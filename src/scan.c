@@ -472,7 +472,7 @@ query_floats(IndexScanDesc desc)
 	if (index->type->dim(datum) != index->dim)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("different vector dimensions %d and %d",
+				 errmsg("different %s dimensions %d and %d", index->type->type_name,
 						index->dim, index->type->dim(datum))));
 	if (!spf_index_floats(index, datum, index->dim, floats))
 		memset(floats, 0, index->padded * sizeof(float));

@@ -451,8 +451,8 @@ split_locked(SpfSplit *split)
 	if (!read_members(split))
 		return false;
 
-	/* a root may grow somewhat larger before it gets another level above it */
-	if (split->is_root && split->n <= index->split_limit * SPF_ROOT_SHARE &&
+	/* a root may grow somewhat larger before it gets another level above it, or is rewritten */
+	if (split->is_root && split->old.total <= index->split_limit * SPF_ROOT_SHARE &&
 		split->n > index->split_limit * SPF_REWRITE_SHARE)
 	{
 		postpone(split, index->split_limit * SPF_ROOT_SHARE);
