@@ -139,7 +139,7 @@ CREATE FUNCTION next_to(q vector, n bigint) RETURNS SETOF int LANGUAGE sql STABL
 AS 'SELECT id FROM line ORDER BY v <-> q LIMIT n';
 CREATE FUNCTION next_to_pl(q vector, n int) RETURNS int[] LANGUAGE plpgsql STABLE
 AS 'BEGIN RETURN ARRAY(SELECT id FROM line ORDER BY v <-> q LIMIT n); END';
-SELECT id, ARRAY(SELECT next_to(v, 3)) AS next_to, next_to_pl(v, 2) FROM line ORDER BY v <-> '[500.1,0,0]' LIMIT 2;
+SELECT id, ARRAY(SELECT next_to(v + '[0.1,0,0]', 3)) AS next_to, next_to_pl(v + '[0.1,0,0]', 2) FROM line ORDER BY v <-> '[500.1,0,0]' LIMIT 2;
 
 -- parameters
 
@@ -353,7 +353,7 @@ CREATE TABLE parts_3 (id int, v vector(3));
 INSERT INTO parts_3 SELECT i, ARRAY[i % 1000, 0, 0.5]::vector FROM generate_series(2000, 2999) i;
 CREATE INDEX parts_3_v_idx ON parts_3 USING spfresh (v);
 ALTER TABLE parts ATTACH PARTITION parts_3 FOR VALUES FROM (2000) TO (3000);
-INSERT INTO parts SELECT i, ARRAY[i % 1000, 0, 0]::vector FROM generate_series(1, 1999) i;
+INSERT INTO parts SELECT i, ARRAY[i % 1000, 0, i / 1000 * 0.25]::vector FROM generate_series(1, 1999) i;
 EXPLAIN (COSTS OFF) SELECT id FROM parts ORDER BY v <-> '[500.2,0,0]' LIMIT 5;
 SELECT id FROM parts ORDER BY v <-> '[500.2,0,0.1]' LIMIT 5;
 SELECT id FROM parts WHERE id > 1000 ORDER BY v <-> '[500.2,0,0.1]' LIMIT 5;

@@ -241,7 +241,7 @@ sub finish_pgbench
 		$bench->{cut_off} = () = $bench->{err} =~ /due to conflict with recovery/g;
 		return ''
 		  if $bench->{cut_off} > 0
-		  && !grep { !/conflict with recovery|^DETAIL|^HINT|aborted|^ *$/ } split /\n/, $bench->{err};
+		  && !grep { !/conflict with recovery|^DETAIL|^HINT|aborted|perhaps the backend died|^ *$/ } split /\n/, $bench->{err};
 	}
 	return '' if $rc == 0 && $bench->{err} !~ /error|ERROR|aborted/;
 	return "pgbench returned $rc: $bench->{err}";
