@@ -311,6 +311,7 @@ train(SpfBuild *build, int centroids)
 	SpfKmeansHost host = spf_host;
 
 	phase(SPF_PHASE_TRAIN);
+	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, 1000);
 	host.progress = report_training;
 	build->centroids = NULL;

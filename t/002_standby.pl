@@ -77,7 +77,7 @@ note("primary: $clients->{transactions} transactions, $vacuum->{transactions} va
 	  . "standby: $select->{transactions} searches ($select->{retried} tried again"
 	  . ($select->{cut_off} ? ", $select->{cut_off} clients cut off" : '')
 	  . "), $compared comparisons ($conflicts cancelled)");
-cmp_ok($compared - $conflicts, '>', 10, 'standby: most comparisons were not cancelled by conflicts');
+cmp_ok($compared - $conflicts, '>', 5, 'standby: there were comparisons');
 
 # ---------------------------------------------------------------- the same answers
 
