@@ -120,10 +120,13 @@ budget(double share)
 	return (Size) (maintenance_work_mem * 1024.0 * share);
 }
 
+/* A phase begins, of `total` items; 0 where they are not counted. */
 static void
-phase(int number)
+phase(int number, double total)
 {
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, number);
+	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
+	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, (int64) total);
 }
 
 /* ---- 1. looking at the table ---- */
@@ -310,9 +313,7 @@ train(SpfBuild *build, int centroids)
 		.codes = build->codes,.scales = build->scales};
 	SpfKmeansHost host = spf_host;
 
-	phase(SPF_PHASE_TRAIN);
-	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
-	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, 1000);
+	phase(SPF_PHASE_TRAIN, 1000);
 	host.progress = report_training;
 	build->centroids = NULL;
 	if (centroids > 1 && build->nsample > 0)
@@ -379,9 +380,7 @@ assign_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool aliv
 static void
 assign_rows(SpfBuild *build, double rows)
 {
-	phase(SPF_PHASE_ASSIGN);
-	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
-	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, (int64) rows);
+	phase(SPF_PHASE_ASSIGN, rows);
 	build->rows = spf_sort_begin((int) (maintenance_work_mem * SHARE_SORT));
 	build->assigner = spf_assigner_begin(build->index, build->centroids,
 										 ROW_BYTES(build->index->padded), row_assigned, build);
@@ -461,7 +460,7 @@ write_records(SpfBuild *build)
 	Size		length;
 	int64		done = 0;
 
-	phase(SPF_PHASE_RECORDS);
+	phase(SPF_PHASE_RECORDS, build->index_tuples);
 	build->members = spf_sort_begin((int) (maintenance_work_mem * SHARE_SORT));
 	spf_record_writer_begin(&build->records, build->index, build->options->fillfactor);
 	while ((item = spf_sort_next(build->rows, &major, &minor, &length)) != NULL)
@@ -658,7 +657,10 @@ write_postings(SpfBuild *build, int level)
 	int64		done = 0;
 	bool		whole = build->centroids == NULL;
 
-	phase(level == 0 ? SPF_PHASE_POSTINGS : SPF_PHASE_LEVELS);
+	if (level == 0)
+		phase(SPF_PHASE_POSTINGS, build->index_tuples);
+	else
+		phase(SPF_PHASE_LEVELS, 0);
 	group_begin(build, &group);
 	spf_record_writer_begin(&build->records, index, build->options->fillfactor);
 	build->next_level = spf_list_begin(MEMBER_BYTES(index->padded));
@@ -715,7 +717,7 @@ assign_centroids(SpfBuild *build, SpfList *list)
 		build->scales[build->nsample++] = member->scale;
 	}
 	train(build, want);
-	phase(SPF_PHASE_LEVELS);
+	phase(SPF_PHASE_LEVELS, count);
 
 	build->members = spf_sort_begin((int) (maintenance_work_mem * SHARE_SORT));
 	build->assigner = spf_assigner_begin(index, build->centroids, MEMBER_BYTES(padded),
@@ -776,7 +778,7 @@ build_index(SpfBuild *build)
 	double		rows;
 	int			centroids;
 
-	phase(SPF_PHASE_SAMPLE);
+	phase(SPF_PHASE_SAMPLE, 0);
 	if (!look_at_table(build, &rows))
 		return;
 
@@ -794,7 +796,7 @@ build_index(SpfBuild *build)
 	write_meta(build);
 	if (build->meta.root_level > 0)
 	{
-		phase(SPF_PHASE_CALIBRATE);
+		phase(SPF_PHASE_CALIBRATE, 0);
 		spf_calibrate(build->index);
 	}
 }
@@ -830,7 +832,7 @@ spf_build(Relation heap, Relation rel, IndexInfo *info)
 	MemoryContextSwitchTo(old);
 	if (RelationNeedsWAL(rel))
 	{
-		phase(SPF_PHASE_LOG);
+		phase(SPF_PHASE_LOG, 0);
 		log_newpage_range(rel, MAIN_FORKNUM, 0, RelationGetNumberOfBlocks(rel), true);
 	}
 

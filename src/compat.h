@@ -123,6 +123,13 @@ spf_log_reuse(Relation rel, BlockNumber block, FullTransactionId xid)
 #define spf_restrict_search_path()	((void) 0)
 #endif
 
+/* ConditionalLockTuple() can log its failures since 18 */
+#if PG_VERSION_NUM >= 180000
+#define spf_conditional_lock_tuple(rel, tid, mode)	ConditionalLockTuple(rel, tid, mode, false)
+#else
+#define spf_conditional_lock_tuple(rel, tid, mode)	ConditionalLockTuple(rel, tid, mode)
+#endif
+
 /* What a relation's storage is known by was renamed in 16. */
 #if PG_VERSION_NUM >= 160000
 #define spf_storage_number(rel)	((rel)->rd_locator.relNumber)

@@ -92,7 +92,7 @@ first_row(SpfIndex *index, const void *datum, int dim)
 	float	   *floats = palloc(spf_padded(dim) * sizeof(float));
 	SpfMeta		meta;
 
-	LockPage(index->rel, SPF_META_BLOCK, ExclusiveLock);
+	spf_lock_block(index->rel, SPF_META_BLOCK, ExclusiveLock);
 	spf_meta_read(index->rel, &meta);
 	if (meta.dim == 0)
 	{
@@ -115,7 +115,7 @@ first_row(SpfIndex *index, const void *datum, int dim)
 		spf_write_finish(&write);
 		UnlockReleaseBuffer(buf);
 	}
-	UnlockPage(index->rel, SPF_META_BLOCK, ExclusiveLock);
+	spf_unlock_block(index->rel, SPF_META_BLOCK, ExclusiveLock);
 }
 
 /* Is the record's vector this one, to the last bit of its code? */

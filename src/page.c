@@ -190,6 +190,39 @@ spf_page_follow(Relation index, SpfPageRef ref, uint16 kind, int lockmode)
 	return spf_page_follow_pinned(index, read_buffer(index, ref.block), ref, kind, lockmode);
 }
 
+static ItemPointerData
+block_address(BlockNumber block)
+{
+	ItemPointerData tid;
+
+	ItemPointerSet(&tid, block, FirstOffsetNumber);
+	return tid;
+}
+
+void
+spf_lock_block(Relation index, BlockNumber block, LOCKMODE mode)
+{
+	ItemPointerData tid = block_address(block);
+
+	LockTuple(index, &tid, mode);
+}
+
+bool
+spf_try_lock_block(Relation index, BlockNumber block, LOCKMODE mode)
+{
+	ItemPointerData tid = block_address(block);
+
+	return spf_conditional_lock_tuple(index, &tid, mode);
+}
+
+void
+spf_unlock_block(Relation index, BlockNumber block, LOCKMODE mode)
+{
+	ItemPointerData tid = block_address(block);
+
+	UnlockTuple(index, &tid, mode);
+}
+
 void
 spf_write_begin(SpfWrite *write, Relation index, bool building)
 {

@@ -24,6 +24,7 @@
 #include "access/transam.h"
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
+#include "storage/lockdefs.h"
 #include "utils/rel.h"
 
 /* Kinds of pages.  Zero is not one: a zeroed page is new, or damaged. */
@@ -126,6 +127,17 @@ extern _Noreturn void spf_page_corrupted(Relation index, BlockNumber block, cons
 
 /* Check a page's header and opaque data; raises, or returns false for a new page. */
 extern bool spf_page_check(Relation index, Buffer buf);
+
+/* ---- heavyweight locks ---- */
+
+/*
+ * Locks on block numbers, held until unlocked or to the end of the transaction.  They are
+ * PostgreSQL's tuple locks on an address that no index has: page locks may not be nested in
+ * versions before 17.
+ */
+extern void spf_lock_block(Relation index, BlockNumber block, LOCKMODE mode);
+extern bool spf_try_lock_block(Relation index, BlockNumber block, LOCKMODE mode);
+extern void spf_unlock_block(Relation index, BlockNumber block, LOCKMODE mode);
 
 /* ---- writing ---- */
 

@@ -243,7 +243,7 @@ write_parts(SpfSplit *split)
 		split->parts[j] = spf_posting_create(split->index, split->level,
 											 split->k == 1 ? split->old.centroid : SPF_NO_RECORD,
 											 entries, m);
-		if (!ConditionalLockPage(split->index->rel, split->parts[j].block, ExclusiveLock))
+		if (!spf_try_lock_block(split->index->rel, split->parts[j].block, ExclusiveLock))
 			return false;
 		split->nlocked++;
 	}
@@ -500,11 +500,11 @@ spf_split(SpfIndex *index, SpfPageRef head)
 	MemoryContext old;
 	bool		done;
 
-	if (!ConditionalLockPage(index->rel, head.block, ExclusiveLock))
+	if (!spf_try_lock_block(index->rel, head.block, ExclusiveLock))
 		return false;
-	if (!ConditionalLockPage(index->rel, SPF_META_BLOCK, ShareLock))
+	if (!spf_try_lock_block(index->rel, SPF_META_BLOCK, ShareLock))
 	{
-		UnlockPage(index->rel, head.block, ExclusiveLock);
+		spf_unlock_block(index->rel, head.block, ExclusiveLock);
 		return false;
 	}
 	context = AllocSetContextCreate(CurrentMemoryContext, "spfresh split",
@@ -512,10 +512,10 @@ spf_split(SpfIndex *index, SpfPageRef head)
 	old = MemoryContextSwitchTo(context);
 	done = split_locked(&split);
 	for (int j = 0; j < split.nlocked; j++)
-		UnlockPage(index->rel, split.parts[j].block, ExclusiveLock);
+		spf_unlock_block(index->rel, split.parts[j].block, ExclusiveLock);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
-	UnlockPage(index->rel, SPF_META_BLOCK, ShareLock);
-	UnlockPage(index->rel, head.block, ExclusiveLock);
+	spf_unlock_block(index->rel, SPF_META_BLOCK, ShareLock);
+	spf_unlock_block(index->rel, head.block, ExclusiveLock);
 	return done;
 }

@@ -85,7 +85,7 @@ sweep_posting(SpfVacuum *vacuum, BlockNumber block)
 	BlockNumber pages = 0;
 	SpfPostingView view;
 
-	if (!ConditionalLockPage(rel, block, ExclusiveLock))
+	if (!spf_try_lock_block(rel, block, ExclusiveLock))
 		return;
 	buf = spf_page_read_strategy(rel, block, BUFFER_LOCK_SHARE, vacuum->info->strategy);
 	if (BufferIsValid(buf))
@@ -111,7 +111,7 @@ sweep_posting(SpfVacuum *vacuum, BlockNumber block)
 			page = next;
 		}
 	}
-	UnlockPage(rel, block, ExclusiveLock);
+	spf_unlock_block(rel, block, ExclusiveLock);
 }
 
 static void
@@ -431,14 +431,14 @@ visit_suspects(SpfVacuum *vacuum)
 	Relation	rel = vacuum->index->rel;
 
 	if (vacuum->nsuspects == 0 ||
-		!ConditionalLockPage(rel, SPF_META_BLOCK, ExclusiveLock))
+		!spf_try_lock_block(rel, SPF_META_BLOCK, ExclusiveLock))
 		return;
 	for (int i = 0; i < vacuum->nsuspects; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		visit_posting(vacuum, vacuum->suspects[i], true);
 	}
-	UnlockPage(rel, SPF_META_BLOCK, ExclusiveLock);
+	spf_unlock_block(rel, SPF_META_BLOCK, ExclusiveLock);
 }
 
 /* ---- the passes ---- */
