@@ -160,7 +160,7 @@ spf_page_pin(Relation index, BlockNumber block)
 		return InvalidBuffer;
 	buf = read_buffer(index, block);
 	page = BufferGetPage(buf);
-	spf_prefetch_memory(page, 256);
+	spf_prefetch_memory(page, 1024);
 	spf_prefetch_memory(page + BLCKSZ - 64, 64);
 	return buf;
 }

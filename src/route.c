@@ -60,7 +60,12 @@ scan_page(SpfProbe *probe, const SpfPostingView *view, float centroid)
 	for (int b = 0; b < nblocks; b++)
 	{
 		const uint8_t *block = spf_posting_block(index, view, b);
-		uint32		mask = spf_query_block(probe->query, centroid, block,
+		uint32		mask;
+
+		/* the processor's own look-ahead ends at a block's many streams */
+		if (b + 1 < nblocks)
+			spf_prefetch_memory(block + index->block_bytes, index->block_bytes);
+		mask = spf_query_block(probe->query, centroid, block,
 										   spf_posting_lanes(index, view, b),
 										   probe->threshold, est, lower);
 
@@ -276,7 +281,8 @@ spf_stream_open(const SpfIndex *index, const SpfMeta *meta, const SpfQuery *quer
 		stream->exhausted = true;	/* nothing is above the root */
 
 	spf_queue_init(&stream->queue, 512);
-	spf_best_init(&stream->best, expect * index->replicas);
+	spf_best_init(&stream->best, 1.25 * expect);
+
 	/* what is expected may be any number that a setting may have: room grows as needed */
 	expect = Min(expect, 4096);
 	stream->seen = spf_seen_make(CurrentMemoryContext, Max(128, 4 * expect));
