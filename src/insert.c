@@ -31,8 +31,15 @@ typedef struct SpfInsertState
 {
 	SpfIndex   *index;
 	MemoryContext context;		/* the index */
-	MemoryContext row;			/* reset after each row */
 } SpfInsertState;
+
+/*
+ * The memory of one row, for all statements of the session: its first block is kept, for to take it from
+ * the operating system for each row would be felt.
+ */
+#define KEPT_BYTES		(192 * 1024)
+
+static MemoryContext row_context = NULL;
 
 /* Records that may be compared with a vector in the search for an equal one */
 #define MAX_EQUAL_READS		8
@@ -241,14 +248,16 @@ spf_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid,
 		old = MemoryContextSwitchTo(info->ii_Context);
 		state = palloc0(sizeof(SpfInsertState));
 		state->context = CurrentMemoryContext;
-		state->row = AllocSetContextCreate(CurrentMemoryContext, "spfresh insert",
-										   ALLOCSET_DEFAULT_SIZES);
 		state->index = spf_index_open(rel);
 		info->ii_AmCache = state;
 		MemoryContextSwitchTo(old);
 	}
 
-	old = MemoryContextSwitchTo(state->row);
+	if (row_context == NULL)
+		row_context = AllocSetContextCreate(TopMemoryContext, "spfresh insert",
+											KEPT_BYTES, KEPT_BYTES, ALLOCSET_DEFAULT_MAXSIZE);
+	MemoryContextReset(row_context);	/* an error may have left something */
+	old = MemoryContextSwitchTo(row_context);
 	datum = PG_DETOAST_DATUM(values[0]);
 	if (state->index->dim == 0)
 	{
@@ -256,10 +265,10 @@ spf_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid,
 		first_row(state->index, datum, state->index->type->dim(datum));
 		MemoryContextSwitchTo(state->context);
 		state->index = spf_index_open(rel);
-		MemoryContextSwitchTo(state->row);
+		MemoryContextSwitchTo(row_context);
 	}
 	insert_row(state->index, datum, tid);
 	MemoryContextSwitchTo(old);
-	MemoryContextReset(state->row);
+	MemoryContextReset(row_context);
 	return false;
 }
