@@ -74,7 +74,7 @@ sift_up(SpfItem *items, int i)
 void
 spf_queue_order(SpfQueue *queue)
 {
-	if (queue->nitems - queue->nheap > queue->nheap / 8)
+	if (queue->nitems - queue->nheap > queue->nheap / 2)
 	{
 		for (int i = queue->nitems / 2 - 1; i >= 0; i--)
 			sift_down(queue->items, queue->nitems, i);

@@ -281,7 +281,7 @@ spf_stream_open(const SpfIndex *index, const SpfMeta *meta, const SpfQuery *quer
 		stream->exhausted = true;	/* nothing is above the root */
 
 	spf_queue_init(&stream->queue, 512);
-	spf_best_init(&stream->best, 1.25 * expect);
+	spf_best_init(&stream->best, 2.0 * expect);
 
 	/* what is expected may be any number that a setting may have: room grows as needed */
 	expect = Min(expect, 4096);
