@@ -17,8 +17,8 @@
  *	   record with it (for the root: the meta page leads to the new root).  What is retired
  *	   stays readable until nobody can be on the way to it: vacuum frees it then.
  *
- * A crash after 2 leaves postings that nobody leads to: vacuum frees them.  After 3 both
- * are there, which is only redundant.
+ * A crash after 2, or amid 3, leaves postings that nobody leads to: vacuum frees them, as it
+ * proves every new posting reachable once.  After 3 both are there, which is only redundant.
  *
  * Locks: the heavyweight page lock on the head excludes other splits and sweeps
  * of it, those on the parts splits of these before they have all entries; a share lock on the meta page's number tells vacuum that postings without a way
