@@ -135,6 +135,7 @@ typedef struct SpfCalibrator
 	SpfIndex   *index;
 	SpfMeta		meta;
 	pg_prng_state prng;
+	int			samples;		/* queries */
 	int			depth;			/* probes of a deep search */
 	double	   *found[SPF_CAL_KS];	/* [depth]: neighbours first found at this rank */
 	double		total[SPF_CAL_KS];
@@ -343,7 +344,7 @@ measure(SpfCalibrator *cal, MemoryContext query_context)
 		cal->found[i] = palloc0(cal->depth * sizeof(double));
 		cal->total[i] = 0;
 	}
-	for (int s = 0; s < SAMPLES; s++)
+	for (int s = 0; s < cal->samples; s++)
 	{
 		MemoryContextSwitchTo(query_context);
 		measure_query(cal);
@@ -371,18 +372,23 @@ spf_calibrate(SpfIndex *index)
 	old = MemoryContextSwitchTo(context);
 	result.postings = cal.meta.counters.postings[0];
 	cal.depth = Min(result.postings, Max(128, 8 * sqrt(result.postings)));
+	cal.samples = SAMPLES;
 	measure(&cal, query_context);
 
-	/* neighbours that are still found near the end say that there are more behind it */
+	/*
+	 * Neighbours that are still found near the end say that there are more behind it.  The
+	 * deeper the searches, the fewer will do, or this would be felt.
+	 */
 	while (cal.depth < result.postings &&
 		   probes_for(&cal, SPF_CAL_KS - 1, 0.98) > cal.depth / 2)
 	{
 		cal.depth = Min(result.postings, (double) cal.depth * 4);
+		cal.samples = Max(SAMPLES / 4, cal.samples / 2);
 		measure(&cal, query_context);
 	}
 	if (cal.total[0] > 0)
 	{
-		result.samples = SAMPLES;
+		result.samples = cal.samples;
 		for (int i = 0; i < SPF_CAL_KS; i++)
 		{
 			for (int t = 0; t < SPF_CAL_TARGETS; t++)
