@@ -251,7 +251,7 @@ RESET spfresh.iterative_scan;
 SET spfresh.expected_rows = 1000000;
 RESET spfresh.nprobe;
 SET spfresh.iterative_scan = off;
-SELECT count(*) > 1000 AS many FROM (SELECT id FROM sides ORDER BY v <-> '[0,0,0]') x;
+SELECT count(*) > 300 AS many FROM (SELECT id FROM sides ORDER BY v <-> '[0,0,0]') x;
 RESET spfresh.iterative_scan;
 RESET spfresh.expected_rows;
 

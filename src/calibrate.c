@@ -28,7 +28,7 @@
 #include "route.h"
 #include "scan.h"
 
-#define SAMPLES			128
+#define SAMPLES			200
 #define MAX_K			100
 
 /*
