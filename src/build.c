@@ -52,7 +52,7 @@
 #define SAMPLE_PER_CENTROID	64
 #define SAMPLE_MIN			10000
 
-/* Rounds over all vectors of the sample: see DESIGN of train.c. */
+/* Rounds over all vectors of the sample: see train.c. */
 #define POLISH_ROUNDS		2
 
 /* Shares of maintenance_work_mem: what is alive at the same time adds up to less than 1. */

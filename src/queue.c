@@ -251,12 +251,6 @@ spf_seen_add(struct spf_seen_hash *seen, SpfRecordRef ref)
 	return !found;
 }
 
-void
-spf_seen_clear(struct spf_seen_hash *seen)
-{
-	spf_seen_reset(seen);
-}
-
 Size
 spf_seen_memory(struct spf_seen_hash *seen)
 {

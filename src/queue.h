@@ -161,7 +161,6 @@ struct spf_seen_hash;
  */
 extern bool spf_seen_add(struct spf_seen_hash *seen, SpfRecordRef ref);
 extern struct spf_seen_hash *spf_seen_make(MemoryContext context, uint32 size);
-extern void spf_seen_clear(struct spf_seen_hash *seen);
 extern Size spf_seen_memory(struct spf_seen_hash *seen);
 
 /*

@@ -167,6 +167,7 @@ note_killed(void *state, SpfRecordRef ref)
 /* Pages that are noted at most: more are for the next vacuum. */
 #define MAX_SUSPECTS	10000
 
+/* A posting was found to be reachable: no later vacuum has to look. */
 static void
 set_proven(SpfVacuum *vacuum, SpfPageRef head)
 {
