@@ -77,6 +77,11 @@ CREATE FUNCTION spfresh_stats(index regclass,
 	OUT records int8, OUT centroids int8, OUT rows int8,
 	OUT record_bytes int8, OUT posting_bytes int8, OUT tid_bytes int8, OUT free_bytes int8,
 	OUT total_bytes int8, OUT splits int8, OUT swept_entries int8,
+	OUT merges int8, OUT evaluated_entries int8, OUT reassigned_vectors int8,
+	OUT reclustered_regions int8, OUT reclustered_entries int8,
+	OUT stale_share float8, OUT balance_by_level float8[],
+	OUT queued_items int, OUT oldest_queued timestamptz,
+	OUT last_error text, OUT last_error_at timestamptz,
 	OUT calibration_samples int, OUT calibration_postings int8, OUT calibration jsonb)
 	AS 'MODULE_PATHNAME' LANGUAGE C STRICT PARALLEL RESTRICTED;
 
@@ -112,10 +117,18 @@ CREATE FUNCTION spfresh_recall(index regclass, samples int DEFAULT 100, k int DE
 COMMENT ON FUNCTION spfresh_recall(regclass, int, int) IS
 	'share of the true nearest neighbors that queries by a spfresh index find with the current settings; random rows are the queries, and each reads the whole table once';
 
+CREATE FUNCTION spfresh_rebalance(index regclass,
+	OUT reassigned_vectors int8, OUT merged_postings int8, OUT reclustered_regions int8,
+	OUT evaluated_entries int8, OUT swept_entries int8, OUT left_items int8)
+	AS 'MODULE_PATHNAME' LANGUAGE C STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION spfresh_rebalance(regclass) IS
+	'do now what background workers or vacuum would do for a spfresh index: reassign, merge, recluster, sweep; left_items could not be done yet';
+
 CREATE FUNCTION spfresh_last_scan(
 	OUT index regclass, OUT nprobe int, OUT rounds int, OUT probes_by_level int8[],
 	OUT pages int8, OUT entries int8, OUT records int8, OUT rows int8, OUT gone int8,
-	OUT emitted int8)
+	OUT emitted int8, OUT skipped int8, OUT stop text)
 	AS 'MODULE_PATHNAME' LANGUAGE C PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION spfresh_last_scan() IS

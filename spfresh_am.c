@@ -15,21 +15,32 @@
 #include "commands/progress.h"
 #include "utils/guc.h"
 
+#include "src/above.h"
 #include "src/build.h"
 #include "src/cost.h"
+#include "src/explain.h"
+#include "src/fault.h"
+#include "src/given.h"
 #include "src/insert.h"
+#include "src/io.h"
+#include "src/memo.h"
+#include "src/rebalance.h"
 #include "src/scan.h"
 #include "src/vacuum.h"
 #include "src/validate.h"
+#include "src/worker.h"
 
 PG_MODULE_MAGIC;
 
 int			spf_setting_nprobe;
 double		spf_setting_target_recall = 0.95;
 int			spf_setting_iterative_scan = SPF_ITERATIVE_STRICT;
-int			spf_setting_max_scan_tuples = 20000;
+int			spf_setting_max_scan_tuples;
 int			spf_setting_expected_rows = 10;
 bool		spf_setting_rerank = true;
+double		spf_setting_latency_budget;
+int			spf_setting_page_limit;
+int			spf_setting_max_probe_pages;
 static char *setting_simd;
 
 static relopt_kind options_kind;
@@ -38,6 +49,13 @@ static const struct config_enum_entry iterative_values[] = {
 	{"off", SPF_ITERATIVE_OFF, false},
 	{"strict_order", SPF_ITERATIVE_STRICT, false},
 	{"relaxed_order", SPF_ITERATIVE_RELAXED, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry rebalance_values[] = {
+	{"background", SPF_REBALANCE_BACKGROUND, false},
+	{"inline", SPF_REBALANCE_INLINE, false},
+	{"vacuum", SPF_REBALANCE_VACUUM, false},
 	{NULL, 0, false}
 };
 
@@ -91,8 +109,8 @@ define_settings(void)
 							 SPF_ITERATIVE_STRICT, iterative_values,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("spfresh.max_scan_tuples",
-							"Rows after reading which an iterative scan is not continued.",
-							NULL, &spf_setting_max_scan_tuples, 20000, 1, INT_MAX,
+							"Rows that a search looks at, at most; 0: no bound.",
+							NULL, &spf_setting_max_scan_tuples, 0, 0, INT_MAX,
 							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("spfresh.expected_rows",
 							"Rows that a search without a LIMIT is made for.",
@@ -103,11 +121,46 @@ define_settings(void)
 							 "Without it, order is by the index's own 8-bit vectors.",
 							 &spf_setting_rerank, true,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable("spfresh.latency_budget_ms",
+							 "Time after which a search gives what it has found; 0: no bound.",
+							 "Milliseconds, and parts of them.",
+							 &spf_setting_latency_budget, 0, 0, 3600000,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("spfresh.page_limit",
+							"Pages to read of one posting; 0: all of them.",
+							NULL, &spf_setting_page_limit, 0, 0, INT_MAX,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("spfresh.max_probe_pages",
+							"Pages of postings that a search may read altogether; 0: no bound.",
+							NULL, &spf_setting_max_probe_pages, 0, 0, INT_MAX,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("spfresh.centroid_memory",
+							"Memory in which a session keeps centroids of indexes that it searched.",
+							"Searches find their way without reading the centroids' pages again.",
+							&spf_setting_centroid_memory, 16 * 1024, 0, MAX_KILOBYTES,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomEnumVariable("spfresh.io",
+							 "How pages are read ahead.",
+							 NULL, &spf_setting_io, SPF_IO_AUTO, spf_io_values,
+							 PGC_USERSET, 0, spf_io_check, NULL, NULL);
+	DefineCustomEnumVariable("spfresh.rebalance",
+							 "Who reassigns, merges and reclusters after insertions and deletions.",
+							 "background: a worker, or else vacuum; inline: whoever inserts; vacuum: vacuum only.",
+							 &spf_setting_rebalance,
+							 SPF_REBALANCE_BACKGROUND, rebalance_values,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("spfresh.max_workers",
+							"Background workers of spfresh in the server; 0: none.",
+							NULL, &spf_setting_max_workers, 2, 0, 1024,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("spfresh.naptime",
+							"Time between two looks at all databases, where the library is preloaded.",
+							NULL, &spf_setting_naptime, 60, 1, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomStringVariable("spfresh.simd",
 							   "Instruction set of the inner loops; shows the one in use.",
 							   NULL, &setting_simd, "auto",
 							   PGC_USERSET, 0, check_simd, assign_simd, show_simd);
-	MarkGUCPrefixReserved("spfresh");
 }
 
 static void
@@ -130,6 +183,9 @@ define_options(void)
 					  0, 0, 100000000, AccessExclusiveLock);
 	add_int_reloption(options_kind, "fillfactor", "Share of record pages to fill; the rest is for new versions of rows",
 					  90, 50, 100, AccessExclusiveLock);
+	add_string_reloption(options_kind, "centroids",
+						 "Table that has the centroids to build with, as schema.table",
+						 NULL, spf_given_validate, AccessExclusiveLock);
 }
 
 static bytea *
@@ -143,6 +199,7 @@ options(Datum reloptions, bool validate)
 		{"reassign_range", RELOPT_TYPE_INT, offsetof(SpfOptions, reassign_range)},
 		{"initial_postings", RELOPT_TYPE_INT, offsetof(SpfOptions, initial_postings)},
 		{"fillfactor", RELOPT_TYPE_INT, offsetof(SpfOptions, fillfactor)},
+		{"centroids", RELOPT_TYPE_STRING, offsetof(SpfOptions, centroids)},
 	};
 
 	return (bytea *) build_reloptions(reloptions, validate, options_kind, sizeof(SpfOptions),
@@ -198,6 +255,7 @@ spfresh_handler(PG_FUNCTION_ARGS)
 	am->amusemaintenanceworkmem = true;
 	am->amparallelvacuumoptions = VACUUM_OPTION_PARALLEL_BULKDEL;
 	am->amkeytype = InvalidOid;
+	spf_can_build_parallel(am);
 
 	am->ambuild = spf_build;
 	am->ambuildempty = spf_build_empty;
@@ -222,5 +280,10 @@ _PG_init(void)
 {
 	define_settings();
 	define_options();
-	spf_limit_init();
+	spf_above_init();
+	spf_explain_init();
+	spf_memo_init();
+	spf_fault_init();
+	spf_worker_init();
+	MarkGUCPrefixReserved("spfresh");
 }

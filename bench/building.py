@@ -26,25 +26,70 @@ def memory(pid):
     return found if len(found) == len(FIELDS) else None
 
 
+def parent(pid):
+    """The process id of a process's parent; None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (OSError, ProcessLookupError):
+        return None
+
+
+def parallel_workers(postmaster, leader):
+    """Process ids of the leader's parallel workers, by their titles."""
+    found = []
+    try:
+        with open(f"/proc/{postmaster}/task/{postmaster}/children", encoding="utf-8") as file:
+            children = file.read().split()
+    except (OSError, ProcessLookupError):
+        return found
+    for child in children:
+        try:
+            with open(f"/proc/{child}/cmdline", "rb") as title:
+                if f"parallel worker for PID {leader} ".encode() in title.read().replace(b"\0", b" ") + b" ":
+                    found.append(int(child))
+        except (OSError, ProcessLookupError):
+            continue           # it ended meanwhile
+    return found
+
+
+def shared_segments(pid):
+    """Bytes of the dynamic shared memory (posix) that a process has mapped."""
+    sizes = {}
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8") as file:
+            for line in file:
+                if "/dev/shm/PostgreSQL." in line:
+                    parts = line.split()
+                    low, high = (int(part, 16) for part in parts[0].split("-"))
+                    sizes[parts[5]] = high - low
+    except (OSError, ProcessLookupError):
+        return 0
+    return sum(sizes.values())
+
+
 class MemoryWatch:
     """Samples a backend and its parallel workers; peaks are of the sum over them, in bytes.
 
-    `anonymous` is what they allocated; `private` adds mapped files (program and libraries).  Shared buffers are in
-    neither.
+    `anonymous` is what they allocated; `private` adds mapped files (program and libraries); `total` adds to
+    `anonymous` the dynamic shared memory, once.  Shared buffers are in none of them.
     """
 
     def __init__(self, pid):
-        self.pids = [pid]
-        self.anonymous = self.private = 0
+        self.pid = pid
+        self.postmaster = parent(pid)
+        self.anonymous = self.private = self.total = 0
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.sample, daemon=True)
 
     def sample(self):
         while not self.stopping.wait(SAMPLE_SECONDS):
-            parts = [part for part in map(memory, self.pids) if part]
+            pids = [self.pid] + parallel_workers(self.postmaster, self.pid)
+            parts = [part for part in map(memory, pids) if part]
             anonymous = sum(part["RssAnon"] for part in parts)
             self.anonymous = max(self.anonymous, anonymous)
             self.private = max(self.private, anonymous + sum(part["RssFile"] for part in parts))
+            self.total = max(self.total, anonymous + shared_segments(self.pid))
 
     def __enter__(self):
         self.thread.start()
@@ -64,7 +109,6 @@ class ProgressWatch:
     VACUUM = ("SELECT phase || format(' %s of %s heap blocks', heap_blks_scanned, heap_blks_total) "
               "FROM pg_stat_progress_vacuum WHERE pid = {pid};")
     COPY = "SELECT format('%s rows', tuples_processed) FROM pg_stat_progress_copy WHERE pid = {pid};"
-    WORKERS = "SELECT pid FROM pg_stat_activity WHERE leader_pid = {pid};"
 
     def __init__(self, database, query, watch, what, progress):
         self.database, self.query, self.watch = database, query, watch
@@ -73,14 +117,12 @@ class ProgressWatch:
         self.thread = threading.Thread(target=self.poll, daemon=True)
 
     def poll(self):
-        pid = self.watch.pids[0]
+        pid = self.watch.pid
         start = time.monotonic()
         try:
             with Session(self.database) as session:
                 while not self.stopping.wait(POLL_SECONDS):
                     lines = session.run(self.query.format(pid=pid))
-                    workers = session.run(self.WORKERS.format(pid=pid))
-                    self.watch.pids = [pid] + [int(line) for line in workers]
                     if lines:
                         self.progress.update(f"{self.what}: {lines[0]}, {time.monotonic() - start:.0f} s")
         except SqlError:
@@ -116,20 +158,27 @@ def timed_statement(database, sql, settings, query, what, progress):
         wal_bytes = int(session.run(WAL)[0]) - wal_before
         notices = session.messages()
     return {"seconds": seconds, "cpu_seconds": cpu,
-            "peak_anonymous_bytes": watch.anonymous, "peak_private_bytes": watch.private, "wal_bytes": wal_bytes,
+            "peak_anonymous_bytes": watch.anonymous, "peak_private_bytes": watch.private,
+            "peak_memory_bytes": watch.total, "wal_bytes": wal_bytes,
             "temporary_bytes": temporary_bytes(database) - temporary_before, "notices": notices}
 
 
-def build(database, method, data, table, settings, progress):
-    """Drops the table's vector index and builds the method's; a dict of what it took."""
+def build(database, method, data, table, settings, progress, checkpoints=True):
+    """Drops the table's vector index and builds the method's; a dict of what it took.
+
+    Without `checkpoints`, what is measured afterwards does not write whole pages because of this build.
+    """
     index = f"{table}_v"
-    database.run(f"DROP INDEX IF EXISTS {index}; CHECKPOINT;")
+    database.run(f"DROP INDEX IF EXISTS {index};")
+    if checkpoints:
+        database.run("CHECKPOINT;")
     statement = method.create_statement(table, data, index)
     measured = timed_statement(database, statement, settings, ProgressWatch.CREATE, f"build {method.name}", progress)
     measured["index_bytes"] = int(database.value(f"SELECT pg_relation_size('{index}');"))
     measured["method"], measured["statement"] = method.name, statement
     measured["figures"] = inspected(database, method, index)
-    database.run("CHECKPOINT;")
+    if checkpoints:
+        database.run("CHECKPOINT;")
     return measured
 
 

@@ -2,9 +2,25 @@
 
 import numpy as np
 
-from client import copy_rows, copy_stream, COPY_HEADER, COPY_TRAILER
+from client import Database, copy_rows, copy_stream, COPY_HEADER, COPY_TRAILER
 
 INLINE_BYTES = 8000     # a row of the query table up to this size stays in its page, so looking it up costs little
+
+
+EXTENSIONS = {"hnsw": "vector", "ivfflat": "vector", "spfresh": "spfresh"}
+
+
+def installed_methods(server, wanted, progress):
+    """Those of the methods that this server has installed, and their extensions; raises when there is none."""
+    present = Database(server, "postgres").run("SELECT name FROM pg_available_extensions;")
+    names = [name for name in wanted if EXTENSIONS[name] in present]
+    for name in wanted:
+        if name not in names:
+            progress.say(f"NOT MEASURED: {name}: extension {EXTENSIONS[name]} is not installed for this server "
+                         "(make install PG_CONFIG=...)")
+    if not names or "vector" not in present:
+        raise RuntimeError("nothing to measure: install pgvector (and spfresh) for this server first")
+    return names, sorted({EXTENSIONS[name] for name in names} | {"vector"})
 
 
 def create_database(server_database, extensions):

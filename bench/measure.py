@@ -8,7 +8,7 @@ import plot
 import report
 from building import build, prewarm
 from client import Database
-from loading import create_database, load_keyed, load_rows
+from loading import create_database, installed_methods, load_keyed, load_rows
 from methods import METHODS, label
 from results import wait_quiet
 from searching import recall, smallest_value
@@ -47,17 +47,8 @@ class Measurement:
 
     def available_methods(self):
         """The asked methods that this server has installed; raises when none, says which are not."""
-        extensions = {"hnsw": "vector", "ivfflat": "vector", "spfresh": "spfresh"}
-        present = Database(self.server, "postgres").run("SELECT name FROM pg_available_extensions;")
-        names = [name for name in self.chosen.methods if extensions[name] in present]
-        for name in self.chosen.methods:
-            if name not in names:
-                self.progress.say(f"NOT MEASURED: {name}: extension {extensions[name]} is not installed for this "
-                                  f"server (make install PG_CONFIG={self.chosen.pg_config})")
-        if not names or "vector" not in present:
-            raise RuntimeError("nothing to measure: install pgvector (and spfresh) for this server first")
+        names, self.extensions = installed_methods(self.server, self.chosen.methods, self.progress)
         self.results["not_installed"] = [name for name in self.chosen.methods if name not in names]
-        self.extensions = sorted({extensions[name] for name in names} | {"vector"})
         return names
 
     def load(self):

@@ -10,9 +10,9 @@ import time
 class Results:
     """A dict that becomes JSON; `save` replaces the file in one step, so an interrupted run leaves what it had."""
 
-    def __init__(self, path):
+    def __init__(self, path, parts=("builds", "sweep", "targets", "points", "writes")):
         self.path = path
-        self.values = {"builds": [], "sweep": [], "targets": [], "points": [], "writes": []}
+        self.values = {part: [] for part in parts}
 
     def __getitem__(self, name):
         return self.values[name]

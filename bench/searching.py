@@ -28,23 +28,31 @@ def plan_settings(database, table, metric, k, settings):
     raise RuntimeError(f"no plan for {table} uses its vector index:\n" + "\n".join(plan))
 
 
-def answers(database, table, data, k, settings):
-    """Ids (queries, k) an index returns; -1 where it returned fewer."""
+AFTER = "after"        # first column of what a query asked after each search returns
+
+
+def answers(database, table, data, k, settings, after=""):
+    """Ids (queries, k) an index returns, -1 where it returned fewer; and the numbers that the query `after` gave."""
     script = [f"PREPARE s(int) AS {search_statement(table, data.metric, k, '$1', '$1, id')};"]
-    script += [f"EXECUTE s({number});" for number in range(len(data.queries))]
+    script += [f"EXECUTE s({number});{after}" for number in range(len(data.queries))]
     found = np.full((len(data.queries), k), -1, np.int64)
     filled = np.zeros(len(data.queries), np.int64)
+    told = []
     for line in database.run("\n".join(script), settings):
-        number, row = map(int, line.split("|"))
+        first, *rest = line.split("|")
+        if first == AFTER:
+            told.append([int(value) for value in rest])
+            continue
+        number, row = int(first), int(rest[0])
         found[number, filled[number]] = row
         filled[number] += 1
-    return found
+    return found, told
 
 
 def recall(database, table, data, k, settings, truth_ids=None):
     """A dict of mean recall@k, its worst twentieth (mean over the worst 5 % of queries), and short answers."""
     settings, chosen = plan_settings(database, table, data.metric, k, settings)
-    found = answers(database, table, data, k, settings)
+    found, _ = answers(database, table, data, k, settings)
     wanted = data.truth_ids if truth_ids is None else truth_ids
     each = np.sort(truth.recall(data.base, data.queries, wanted, found, k, data.metric))
     worst = each[:max(1, len(each) // 20)]

@@ -4,16 +4,25 @@
 import os
 import tempfile
 import unittest
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from xml.dom import minidom
 
 import numpy as np
 
+import churning
+import churnparts
+import churnreport
+import observing
 import report
 import truth
 from client import COPY_HEADER, copy_rows, copy_stream
+from dataset import DataSet
 from generate import Clusters, generate
 from methods import ivfflat_lists
 from readers import BadFile, open_vectors, write_vectors
 from searching import smallest_value
+from throughput import read_log
 from writing import split_rows, surviving_truth
 
 
@@ -45,6 +54,41 @@ class Readers(Folder):
         for name in ("x.fvecs", "empty.fvecs", "x.txt"):
             with self.assertRaises(BadFile):
                 open_vectors(self.path(name))
+
+
+class Flames(unittest.TestCase):
+    SAMPLES = """postgres
+\t 1 inner (/lib/spfresh.so)
+\t 2 outer.part.0 (/lib/spfresh.so)
+\t 3 [unknown] (/bin/postgres)
+\t 4 PostgresMain (/bin/postgres)
+\t 5 main (/bin/postgres)
+
+postgres
+\t 2 outer+0x1f (/lib/spfresh.so)
+\t 4 PostgresMain (/bin/postgres)
+
+postgres
+\t 9 idle<x> ([kernel.kallsyms])
+\t 4 PostgresMain (/bin/postgres)
+"""
+
+    def setUp(self):
+        loader = SourceFileLoader("flame", os.path.join(os.path.dirname(os.path.abspath(__file__)), "flame"))
+        self.flame = module_from_spec(spec_from_loader("flame", loader))
+        loader.exec_module(self.flame)
+        self.root = self.flame.fold(self.flame.read_stacks(self.SAMPLES.splitlines(keepends=True)))
+
+    def test_samples_become_a_tree(self):
+        self.assertEqual(self.root.total, 3)
+        self.assertEqual(self.flame.shares(self.root), {"outer": ("spfresh", 2, 1), "inner": ("spfresh", 1, 1),
+                                                        "idle<x>": ("kernel", 1, 1)})
+
+    def test_the_drawing_is_well_formed(self):
+        drawn = minidom.parseString(self.flame.drawing(self.root, "a < b"))
+        titles = [node.firstChild.data for node in drawn.getElementsByTagName("title")]
+        self.assertEqual(titles, ["outer (spfresh): 66.7 %, itself 33.3 %", "inner (spfresh): 33.3 %, itself 33.3 %",
+                                  "idle<x> (kernel): 33.3 %, itself 33.3 %"])
 
 
 class Generator(Folder):
@@ -114,6 +158,96 @@ class Writes(unittest.TestCase):
         self.assertEqual((ids.tolist(), k), ([[2, 4], [3, 6]], 2))
 
 
+class ChurnOrder(Folder):
+    def test_windows_move_on_and_end_with_the_rows(self):
+        found = churning.windows(1000, 30, 0.05)
+        self.assertEqual(len(found), 20)
+        self.assertEqual((found[-1].first, found[-1].last), (500, 1000))
+        for before, after in zip(found, found[1:]):
+            self.assertEqual((before.first, before.last), (after.old_first, after.old_last))
+        self.assertEqual((found[0].old_last, found[0].middle, found[0].last), (500, 512, 525))
+        self.assertEqual(len(churning.windows(1000, 3, 0.05)), 3)
+
+    def test_rows_come_in_the_order_of_the_file(self):
+        base = np.arange(12, dtype="f4").reshape(6, 2)
+        data = DataSet("x", base, base[:1], None, "l2", "vector")
+        write_vectors(self.path("drift.ivecs"), np.array([[5, 3, 1, 0, 2, 4]]))
+        self.assertEqual(churning.in_order(data, self.temporary.name, "drift", None).base[:, 0].tolist(),
+                         [10, 6, 2, 0, 4, 8])
+        self.assertEqual(churning.in_order(data, self.temporary.name, "drift", 2).base[:, 0].tolist(), [10, 8])
+        self.assertEqual(churning.in_order(data, self.temporary.name, "file", None).base[:, 0].tolist(),
+                         base[:, 0].tolist())
+        write_vectors(self.path("drift.ivecs"), np.array([[5, 3, 1, 0, 2, 2]]))
+        for order in ("drift", "other"):
+            with self.assertRaises(BadFile):
+                churning.in_order(data, self.temporary.name, order, None)
+
+    def test_truth_of_live_rows(self):
+        random = np.random.default_rng(5)
+        base, queries = random.normal(size=(300, 6)).astype("f4"), random.normal(size=(4, 6)).astype("f4")
+        data = DataSet("x", base, queries, None, "l2", "vector")
+        for query, row in zip(queries, churning.live_truth(data, 100, 200, 5)):
+            wide = ((base[100:200] - query) ** 2).sum(axis=1)
+            self.assertEqual((np.argsort(wide, kind="stable")[:5] + 100).tolist(), row.tolist())
+
+    def test_numbers_in_turn(self):
+        for first in range(0, 25, 3):
+            wanted = {number % 10 for number in range(first, first + 4)}
+            sql = churnparts.in_turn("x", first, 4, 10).replace("AND", "and").replace("OR", "or")
+            self.assertEqual({x for x in range(12) if eval(sql, {"x": x})}, wanted)
+
+
+class Watching(Folder):
+    LOG = ("100.000 7 LOG:  checkpoint starting: time\n"
+           "101.500 7 LOG:  checkpoint complete: wrote 3 buffers (0.1%); sync=0.001 s, total=1.5 s\n"
+           '103.000 8 LOG:  automatic vacuum of table "churn.public.items_spfresh": index scans: 1\n'
+           "\tsystem usage: CPU: user: 0.02 s, system: 0.01 s, elapsed: 0.50 s\n"
+           "104.000 9 WARNING:  something odd\n"
+           "\tof two lines\n"
+           "105.000 7 LOG:  checkpoint starting: immediate\n")
+
+    def test_log(self):
+        class Place:
+            folder = self.temporary.name
+        with open(self.path("server.log"), "w", encoding="utf-8") as file:
+            file.write(self.LOG + "106.000 9 ERROR:  half a li")
+        log = observing.Log(Place).read()
+        self.assertEqual(log.checkpoints, [[100.0, 101.5], [105.0, float("inf")]])
+        self.assertEqual(log.vacuums, [{"table": "items_spfresh", "end": 103.0, "cpu_seconds": 0.03, "seconds": 0.5}])
+        self.assertEqual((log.problems, log.problem_count), (["WARNING: something odd"], 1))
+        with open(self.path("server.log"), "a", encoding="utf-8") as file:
+            file.write("ne\n")
+        self.assertEqual(log.read().problem_count, 2)
+
+    def test_slow_inserts_are_set_against_the_log(self):
+        class Place:
+            folder = self.temporary.name
+        with open(self.path("server.log"), "w", encoding="utf-8") as file:
+            file.write(self.LOG)
+        entries = np.array([[60_000, 99_990_000], [60_000, 100_020_000], [49_000, 100_500_000], [70_000, 102_800_000]])
+        found = observing.slow_inserts(observing.Log(Place).read(), entries, 50)
+        self.assertEqual([(one["ms"], one["checkpoint"], one["autovacuum"]) for one in found],
+                         [(60, False, False), (60, True, False), (70, False, True)])
+
+    def test_pgbench_log(self):
+        for name, lines in (("log.1", "0 1 900 0 50 300\n0 2 800 0 51 5\n"), ("log.1.1", "1 1 700 0 50 400 12\n"),
+                            ("log.1.2", "")):
+            with open(self.path(name), "w", encoding="utf-8") as file:
+                file.write(lines)
+        self.assertEqual(read_log(self.path("log")).tolist(),
+                         [[900, 50000300], [700, 50000400], [800, 51000005]])
+        self.assertEqual(os.listdir(self.temporary.name), [])
+
+    def test_cost_of_a_recall_lies_between_two_settings(self):
+        known = {1: (0.5, 10), 2: (0.7, 30), 3: (0.9, 50)}
+
+        def at(value):
+            return dict(zip(("recall", "entries"), known[value]))
+        self.assertAlmostEqual(observing.cost_of_recall(at, 0.8, 1, 3), 40)
+        self.assertEqual(observing.cost_of_recall(at, 0.4, 1, 3), 10)
+        self.assertIsNone(observing.cost_of_recall(at, 0.95, 1, 3))
+
+
 class Copy(unittest.TestCase):
     def test_row_bytes(self):
         row = copy_rows(np.array([7]), np.array([[1.0, -2.0]], "f4"), "vector")
@@ -130,6 +264,18 @@ class Report(unittest.TestCase):
         self.assertEqual([report.number(value) for value in (None, 0, 0.01234, 12.34, 1234.5)],
                          ["-", "0", "0.0123", "12.3", "1,234"])
         self.assertEqual([report.times(6, 2), report.times(None, 2), report.times(9000, 2)], ["3", "-", "4,500"])
+
+    def test_goals_are_judged(self):
+        quiet = {"p50_ms": 1, "p95_ms": 1, "p99_ms": 2, "max_ms": 3, "queries": 9}
+        entry = {"round": 1, "method": "spfresh", "recall": 0.93, "entries": 50, "index_bytes": 120,
+                 "fresh": {"recall": 0.95, "entries": 40, "index_bytes": 100}, "figures": {"postings": 5, "new": 1},
+                 "equal": {"churned": 44, "fresh": 40}, "search": {**quiet, "p99_ms": 2.5}, "slow_inserts": [],
+                 "insert": {"rows_per_second": 700}, "copy": {"rows_per_second": 900}}
+        rival = {"round": 1, "method": "hnsw", "insert": {"rows_per_second": 100}, "copy": {"rows_per_second": 100}}
+        values = {"rounds": [entry, rival], "end": [], "start": [{"method": "spfresh", "quiet": quiet}],
+                  "log": {"problem_count": 1, "problems": ["ERROR: x"], "vacuums": []}}
+        met = {line.split(" | ")[0][2:]: line.split(" | ")[-1][:-2] for line in churnreport.goal_lines(values)[2:-1]}
+        self.assertEqual([word for word in met.values()], ["NO", "yes", "yes", "yes", "yes", "yes", "NO", "-", "NO"])
 
 
 if __name__ == "__main__":

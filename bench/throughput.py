@@ -46,6 +46,20 @@ def text_scripts(table, data, k, folder):
 FORMS = {"table": table_scripts, "text": text_scripts}
 
 
+def read_log(prefix):
+    """Takes pgbench's logs away: an array of (latency in microseconds, end in microseconds since 1970), by end."""
+    parts = [np.empty((0, 2), np.int64)]
+    for path in glob.glob(prefix + ".*"):
+        with open(path, encoding="utf-8") as file:
+            columns = len(file.readline().split())      # one more with --rate
+        if columns:
+            values = np.fromfile(path, dtype=np.int64, sep=" ").reshape(-1, columns)
+            parts.append(np.stack([values[:, 2], values[:, 4] * 1_000_000 + values[:, 5]], axis=1))
+        os.remove(path)
+    values = np.concatenate(parts)
+    return values[np.argsort(values[:, 1], kind="stable")]
+
+
 def run_pgbench(database, arguments, folder, settings=None):
     """Runs pgbench with a log; (transactions a second, latencies in microseconds, server CPU seconds)."""
     prefix = os.path.join(folder, "log")
@@ -57,12 +71,7 @@ def run_pgbench(database, arguments, folder, settings=None):
     rate = re.search(r"^tps = ([0-9.]+)", answer.stdout, re.MULTILINE)
     if answer.returncode or not rate or "ERROR" in answer.stderr:
         raise SqlError(f"pgbench failed: {answer.stderr.strip()[-2000:]}\n{database.server.log_tail()}")
-    parts = []
-    for path in glob.glob(prefix + ".*"):
-        values = np.fromfile(path, dtype=np.int64, sep=" ")
-        parts.append(values.reshape(-1, 6)[:, 2])
-        os.remove(path)
-    return float(rate.group(1)), np.concatenate(parts), cpu
+    return float(rate.group(1)), read_log(prefix)[:, 0], cpu
 
 
 def latencies(microseconds):

@@ -20,8 +20,9 @@ INSERT INTO items VALUES (-1, 0, NULL);
 REINDEX INDEX items_v;
 CREATE VIEW figures AS SELECT
 	s.format_version, s.type, s.metric, s.dimensions, s.code_bits, s.replicas, s.lanes, s.split_limit,
-	s.levels, s.records, s.rows, s.stale_entries,
-	s.entries >= s.records AND s.entries <= s.records * s.replicas AS entries,
+	s.levels, s.records, s.rows,
+	s.stale_entries = (SELECT sum(stale_entries) FROM spfresh_postings('items_v') WHERE level = 0) AS stale_agree,
+	s.entries - s.stale_entries >= s.records AND s.entries - s.stale_entries <= s.records * s.replicas AS entries,
 	s.postings = (SELECT count(*) FROM spfresh_postings('items_v') WHERE level = 0 AND NOT retired) AS postings,
 	s.retired_postings = (SELECT count(*) FROM spfresh_postings('items_v') WHERE retired) AS retired,
 	s.postings_by_level = (SELECT array_agg(n ORDER BY level) FROM (SELECT level, count(*) AS n

@@ -21,6 +21,9 @@ SELECT reltuples FROM pg_class WHERE oid = 'items_v'::regclass;
 DELETE FROM items WHERE id % 4 = 0;
 SELECT rows FROM spfresh_stats('items_v');
 VACUUM items;
+-- what the first one put elsewhere, another one takes out
+SELECT txid_current() > 0 AS later;
+VACUUM items;
 SELECT records, rows, stale_entries FROM spfresh_stats('items_v');
 SELECT reltuples FROM pg_class WHERE oid = 'items_v'::regclass;
 SELECT recall('items_v', 20, 10) >= 0.85 AS recall, complete('items_v');

@@ -27,8 +27,8 @@ struct SpfAssigner
 	int			beam;
 	int			n;
 	char	   *items;			/* [BATCH] */
-	float	   *x;				/* [BATCH x padded], aligned */
-	void	   *memory;			/* what x lies in */
+	SpfCoded   *coded;			/* [BATCH] */
+	float	   *x;				/* [padded] */
 	void	   *scratch;
 	int32_t	   *id;				/* [BATCH x CANDIDATES] */
 	float	   *dist2;
@@ -47,12 +47,12 @@ spf_assigner_begin(const SpfIndex *index, const SpfCentroids *centroids,
 	assigner->assigned = assigned;
 	assigner->state = state;
 	assigner->items = palloc0(BATCH * assigner->item_size);
-	assigner->memory = palloc(BATCH * index->padded * sizeof(float) + PG_CACHE_LINE_SIZE);
-	assigner->x = (float *) CACHELINEALIGN(assigner->memory);
+	assigner->coded = palloc(BATCH * sizeof(SpfCoded));
+	assigner->x = palloc(index->padded * sizeof(float));
 	if (centroids != NULL)
 	{
 		assigner->beam = spf_default_beam(centroids);
-		assigner->scratch = palloc(spf_nearest_batch_scratch(centroids, BATCH, assigner->beam));
+		assigner->scratch = palloc(spf_nearest_scratch(centroids, BATCH, assigner->beam));
 		assigner->id = palloc(BATCH * CANDIDATES * sizeof(int32_t));
 		assigner->dist2 = palloc(BATCH * CANDIDATES * sizeof(float));
 		assigner->found = palloc(BATCH * sizeof(int32_t));
@@ -60,20 +60,50 @@ spf_assigner_begin(const SpfIndex *index, const SpfCentroids *centroids,
 	return assigner;
 }
 
+/*
+ * Candidates were found by rounded centroids: put them in their true order.  There are few, in
+ * nearly that order already.
+ */
+static void
+measure(const SpfAssigner *assigner, const float *x, int32_t *id, float *dist2, int n)
+{
+	const SpfCentroids *centroids = assigner->centroids;
+
+	for (int c = 0; c < n; c++)
+	{
+		int32_t		this = id[c];
+		float		d = spf_kernels->l2sq(x, centroids->centroids + (Size) this * centroids->padded,
+										  centroids->padded);
+		int			at = c;
+
+		for (; at > 0 && dist2[at - 1] > d; at--)
+		{
+			dist2[at] = dist2[at - 1];
+			id[at] = id[at - 1];
+		}
+		dist2[at] = d;
+		id[at] = this;
+	}
+}
+
 static int
 choose(SpfAssigner *assigner, int i, int32 *postings)
 {
 	const SpfCentroids *centroids = assigner->centroids;
-	const int32_t *id = assigner->id + i * CANDIDATES;
+	int32_t    *id = assigner->id + i * CANDIDATES;
+	float	   *dist2 = assigner->dist2 + i * CANDIDATES;
 	const float *candidates[CANDIDATES];
 	int			chosen[CANDIDATES];
 	int			padded = assigner->index->padded;
 	int			n;
 
 	for (int c = 0; c < assigner->found[i]; c++)
+		__builtin_prefetch(centroids->centroids + (Size) id[c] * padded);
+	spf_record_decode(assigner->coded[i].code, assigner->coded[i].scale, padded, assigner->x);
+	measure(assigner, assigner->x, id, dist2, assigner->found[i]);
+	for (int c = 0; c < assigner->found[i]; c++)
 		candidates[c] = centroids->centroids + (Size) id[c] * padded;
-	n = spf_choose_replicas(assigner->x + (Size) i * padded, padded, candidates,
-							assigner->dist2 + i * CANDIDATES, assigner->found[i],
+	n = spf_choose_replicas(assigner->x, padded, candidates, dist2, assigner->found[i],
 							assigner->index->replicas, chosen);
 	for (int c = 0; c < n; c++)
 		postings[c] = id[chosen[c]];
@@ -85,9 +115,9 @@ flush(SpfAssigner *assigner)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (assigner->centroids != NULL)
-		spf_nearest_batch(assigner->centroids, assigner->x, assigner->n, CANDIDATES,
-						  assigner->beam, assigner->scratch, assigner->id, assigner->dist2,
-						  assigner->found);
+		spf_nearest(assigner->centroids, assigner->coded, assigner->n, CANDIDATES,
+					assigner->beam, assigner->scratch, assigner->id, assigner->dist2,
+					assigner->found);
 	for (int i = 0; i < assigner->n; i++)
 	{
 		int32		postings[CANDIDATES] = {0};
@@ -100,15 +130,15 @@ flush(SpfAssigner *assigner)
 }
 
 void *
-spf_assigner_slot(SpfAssigner *assigner, float **x)
+spf_assigner_slot(SpfAssigner *assigner)
 {
-	*x = assigner->x + (Size) assigner->n * assigner->index->padded;
 	return assigner->items + assigner->n * assigner->item_size;
 }
 
 void
-spf_assigner_put(SpfAssigner *assigner)
+spf_assigner_put(SpfAssigner *assigner, const int8_t *code, float scale)
 {
+	assigner->coded[assigner->n] = (SpfCoded) {code, scale};
 	if (++assigner->n == BATCH)
 		flush(assigner);
 }
@@ -118,7 +148,8 @@ spf_assigner_end(SpfAssigner *assigner)
 {
 	flush(assigner);
 	pfree(assigner->items);
-	pfree(assigner->memory);
+	pfree(assigner->coded);
+	pfree(assigner->x);
 	if (assigner->centroids != NULL)
 	{
 		pfree(assigner->scratch);

@@ -25,11 +25,11 @@ typedef struct SpfAssigner SpfAssigner;
 extern SpfAssigner *spf_assigner_begin(const SpfIndex *index, const SpfCentroids *centroids,
 									   Size item_size, SpfAssigned assigned, void *state);
 
-/* Where to put the next item; *x[padded], aligned, is where to put its vector. */
-extern void *spf_assigner_slot(SpfAssigner *assigner, float **x);
+/* Where to put the next item. */
+extern void *spf_assigner_slot(SpfAssigner *assigner);
 
-/* The slot was filled. */
-extern void spf_assigner_put(SpfAssigner *assigner);
+/* It was put there; its vector is this code, which lies within it. */
+extern void spf_assigner_put(SpfAssigner *assigner, const int8_t *code, float scale);
 extern void spf_assigner_end(SpfAssigner *assigner);
 
 #endif							/* SPF_ASSIGN_H */

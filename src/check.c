@@ -9,7 +9,8 @@
  *	2. From the root down: a live entry leads to a record of its posting's level; above level 0
  *	   the record leads to a posting one level below, whose centroid it is.  A posting
  *	   has as many entries as its head says, on pages of its own.  An entry's numbers are those
- *	   of its code, between its record and its centroid.
+ *	   of its code, between its record and its centroid.  A superseded entry leads nowhere:
+ *	   its vector must have others.
  *	3. A record's numbers fit its code.  A TIDS page has one record.
  *	4. The row that a record names has the record's vector, to within the record's error;
  *	   without that a lower bound of a distance would be none.  (Only with heapallindexed.)
@@ -334,6 +335,15 @@ compare_entries(const void *a, const void *b, void *page)
 	return spf_record_ref_cmp(&refs[*(const int *) a], &refs[*(const int *) b]);
 }
 
+static bool
+is_superseded(const SpfIndex *index, const SpfPageEntries *page, int i)
+{
+	int			lanes = index->shape.lanes;
+
+	return spf_posting_superseded(index, page->blocks + (Size) (i / lanes) * index->block_bytes,
+								  i % lanes);
+}
+
 /* The entries of one page of a posting: look up their records. */
 static void
 check_entries(SpfCheck *check, BlockNumber block, int level, SpfPageEntries *page,
@@ -365,9 +375,14 @@ check_entries(SpfCheck *check, BlockNumber block, int level, SpfPageEntries *pag
 				violated(check, block,
 						 "A posting of level %d has an entry of the record at (%u,%u), of level %d.",
 						 level, ref.block, ref.offset, view.level);
-			mark_reached(check, ref);
-			if (level > 0)
-				add_child(children, ref, view.child);
+			if (is_superseded(index, page, page->order[i]))
+				check->stale += check->first_part;
+			else
+			{
+				mark_reached(check, ref);
+				if (level > 0)
+					add_child(children, ref, view.child);
+			}
 			if (check->first_part)
 			{
 				spf_record_decode(view.code, view.numbers.scale, index->padded, x);
@@ -698,8 +713,7 @@ check_rows(SpfCheck *check, const SpfRecordCopy *record, const ItemPointerData *
 			row_fault(check, record, &tids[i], "but no way leads there from the root");
 		if (reached)
 			spf_sort_put(check->rows, ROW_MAJOR(ItemPointerGetBlockNumber(&tids[i])),
-						 ItemPointerGetOffsetNumber(&tids[i]), &record->ref,
-						 sizeof(SpfRecordRef));
+						 ItemPointerGetOffsetNumber(&tids[i]), &record->ref);
 	}
 }
 
@@ -866,8 +880,7 @@ next_row(SpfCheck *check)
 	ItemPointerData last = check->next_row;
 	int32		major;
 	int32		minor;
-	Size		length;
-	const SpfRecordRef *ref = spf_sort_next(check->rows, &major, &minor, &length);
+	const SpfRecordRef *ref = spf_sort_next(check->rows, &major, &minor);
 
 	check->at_end = ref == NULL;
 	if (ref == NULL)
@@ -945,7 +958,7 @@ open_heap(SpfCheck *check)
 	check->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(check->snapshot);
 	check->heap_blocks = RelationGetNumberOfBlocks(check->heap);
-	check->rows = spf_sort_begin((int) (maintenance_work_mem * SHARE_SORT));
+	check->rows = spf_sort_begin(sizeof(SpfRecordRef), (int) (maintenance_work_mem * SHARE_SORT));
 	check->fetch = table_index_fetch_begin(check->heap);
 	check->slot = table_slot_create(check->heap, NULL);
 	check->info = BuildIndexInfo(check->index->rel);
@@ -1044,5 +1057,5 @@ spfresh_check(PG_FUNCTION_ARGS)
 	values[n++] = Int64GetDatum(check->unreachable_pages);
 	values[n++] = Int64GetDatum(check->unreachable_records);
 	spf_inspect_close(rel, check->heap, lockmode);
-	return spf_inspect_row(fcinfo, values, nulls);
+	return spf_inspect_row(fcinfo, values, nulls, lengthof(values));
 }

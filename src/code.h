@@ -107,6 +107,13 @@ extern void spf_block_get(const SpfShape *shape, const uint8_t *block, int lane,
 						  uint8_t *code, SpfEntryNumbers *numbers);
 
 /*
+ * Between which distances from its centroid the vector of an entry is, as follows from its code and
+ * numbers; max may be infinite.
+ */
+extern void spf_entry_distance(const SpfShape *shape, const uint8_t *code,
+							   const SpfEntryNumbers *numbers, float *min, float *max);
+
+/*
  * The mask of lanes, of the first `used`, whose numbers are these: equal vectors in
  * the same posting have equal numbers (but for the last bits, between
  * instruction sets), and hardly any others do.
@@ -156,13 +163,34 @@ extern void spf_query_record(const SpfQuery *query, const int8_t *v,
  */
 extern float spf_query_centroid(const SpfQuery *query, const float *c);
 
+/* Likewise of one as its record holds it: of scale * v. */
+extern float spf_query_coded_centroid(const SpfQuery *query, const int8_t *v, float scale);
+
 /*
- * Scan `lanes` used lanes of a block of a posting whose centroid has
- * the score `centroid` (of the kind that spf_query_record's est or spf_query_centroid give).
- * Lane i's estimated score and probable (1.9 sigma) lower bound go
- * to est[i], lower[i] (room for SPF_MAX_LANES each); returns the mask of
- * lanes with lower < threshold.
+ * A lower bound of the scores of all vectors that lie between `min` and `max` from a centroid of
+ * this score: by the triangle inequality.  None (minus infinity) under SPF_IP.
  */
+extern float spf_query_ring(const SpfQuery *query, float centroid, float min, float max);
+
+/*
+ * What the blocks of a posting have in common, whose centroid has the score `centroid` (of the kind
+ * that spf_query_record's est or spf_query_centroid give).  Lower bounds will be
+ * `caution` times 1.9 standard deviations below the estimates.  The threshold, at first
+ * infinite, is the caller's to set.
+ */
+extern void spf_query_posting(const SpfQuery *query, float centroid, float caution,
+							  SpfBound *bound);
+
+/*
+ * Scan the first `used` lanes of a block of such a posting.  Lane i's estimated score and
+ * probable lower bound go to est[i], lower[i] (room for SPF_MAX_LANES each);
+ * returns the mask of lanes with lower < bound->threshold.
+ */
+extern uint32_t spf_query_posting_block(const SpfQuery *query, const SpfBound *bound,
+										const uint8_t *block, int used, float *est,
+										float *lower);
+
+/* Both in one, for a single block: with a caution of 1. */
 extern uint32_t spf_query_block(const SpfQuery *query, float centroid, const uint8_t *block,
 								int used, float threshold, float *est, float *lower);
 

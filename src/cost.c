@@ -19,6 +19,7 @@
 #include "utils/spccache.h"
 
 #include "cost.h"
+#include "effort.h"
 #include "meta.h"
 #include "scan.h"
 

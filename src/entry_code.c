@@ -20,6 +20,9 @@
 #define TINY2			1e-60
 #define HUGE2			1e37
 
+/* Vectors shorter than this are coded as zero. */
+#define SMALL			1e-30f
+
 /*
  * The best step of a uniform grid for normally distributed numbers, which is
  * what rotation makes of most vectors, by bits; and how far from it to look.
@@ -103,6 +106,30 @@ spf_entry_numbers(const SpfShape *shape, const float *x, const float *c,
 	numbers->perp = INFINITY;
 	if (norm2 < HUGE2)
 		numbers_of_code(r, c, g, n, norm2, numbers);
+}
+
+void
+spf_entry_distance(const SpfShape *shape, const uint8_t *code, const SpfEntryNumbers *numbers,
+				   float *min, float *max)
+{
+	double		top = (double) (1 << shape->bits) / 2 - 0.5;
+	double		g2 = 0;
+	double		hypotenuse2;
+	double		perp2 = (double) numbers->perp * numbers->perp;
+	double		rounding;
+
+	for (int i = 0; i < shape->padded; i++)
+		g2 += (code[i] - top) * (code[i] - top);
+
+	/* perp^2 = (mul |g|)^2 - |r|^2, by Pythagoras; both are squares of floats that were rounded */
+	hypotenuse2 = (double) numbers->mul * numbers->mul * g2;
+	rounding = 4e-7 * (hypotenuse2 + perp2);
+	*min = 0;
+	*max = INFINITY;
+	if (!(hypotenuse2 + perp2 < HUGE2))
+		return;
+	*min = (float) (0.999999 * sqrt(fmax(0, hypotenuse2 - perp2 - rounding)));
+	*max = (float) (1.000001 * sqrt(fmax(0, hypotenuse2 - perp2 + rounding))) + SMALL;
 }
 
 void

@@ -39,7 +39,7 @@ host_interrupt(void)
 	CHECK_FOR_INTERRUPTS();
 }
 
-const SpfKmeansHost spf_host = {host_alloc, host_release, host_interrupt, NULL};
+const SpfKmeansHost spf_host = {host_alloc, host_release, host_interrupt, NULL, NULL, NULL};
 
 int
 spf_choose_bits(const SpfOptions *options, int dim)

@@ -3,10 +3,10 @@
  * index.h
  *	  An open index: its fixed properties, ready for computing.
  *
- * What an index is (type, metric, dimension, shape of its entries, rotation,
- * origin) is fixed when its first row comes and never changes for the life of its
- * storage, so it is cached with the relation.  What moves (the root, counters) is read from the meta page
- * each time: see meta.h.
+ * What an index is (type, metric, dimension, shape of its entries, rotation, origin) is fixed
+ * when its first row comes and never changes for the life of its storage, so it is cached with
+ * the relation.  What moves (the root, counters) is read from the meta page each time: see
+ * meta.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -55,7 +55,15 @@ typedef struct SpfOptions
 	int			reassign_range;
 	int			initial_postings;
 	int			fillfactor;
+	int			centroids;		/* offset of a string: see spf_option_centroids */
 } SpfOptions;
+
+/* The table that gives the centroids to build with; NULL: they are trained. */
+static inline const char *
+spf_option_centroids(const SpfOptions *options)
+{
+	return options->centroids > 0 ? (const char *) options + options->centroids : NULL;
+}
 
 typedef struct SpfIndex
 {

@@ -20,9 +20,11 @@
 #include "catalog/pg_attribute.h"
 #include "utils/memutils.h"
 
+#include "fault.h"
 #include "insert.h"
 #include "place.h"
 #include "posting.h"
+#include "rebalance.h"
 #include "record.h"
 #include "route.h"
 
@@ -106,12 +108,13 @@ first_row(SpfIndex *index, const void *datum, int dim)
 		Buffer		buf;
 		SpfWrite	write;
 		SpfMeta    *content;
+		SpfPostingBirth birth = {.level = 0,.centroid = SPF_NO_RECORD};
 
 		spf_index_floats(index, datum, dim, floats);
 		spf_index_derive(index, dim, spf_choose_bits(options, dim), SPF_SEED);
 		spf_choose_limits(index, options);
 		spf_init_origin(index, floats, &meta);
-		meta.root = spf_posting_create(index, 0, SPF_NO_RECORD, NULL, 0);
+		meta.root = spf_posting_create(index, &birth, NULL, 0);
 		meta.root_level = 0;
 		meta.counters.postings[0] = 1;
 		buf = spf_meta_lock(index->rel);
@@ -202,12 +205,13 @@ join_equal(SpfIndex *index, const float *x, const SpfVector *vector,
 }
 
 static void
-insert_row(SpfIndex *index, const void *datum, ItemPointer tid)
+insert_row(SpfIndex *index, const void *datum, ItemPointer tid, bool unchanged)
 {
 	int			padded = index->padded;
 	float	   *x = palloc(padded * sizeof(float));
 	SpfVector	vector;
 	SpfRoute	routes[SPF_PLACE_CANDIDATES];
+	SpfQuery   *query;
 	SpfMeta		meta;
 	int			n;
 
@@ -221,13 +225,19 @@ insert_row(SpfIndex *index, const void *datum, ItemPointer tid)
 	/* from here on the vector is what its record says */
 	spf_record_decode(vector.code, vector.numbers.scale, padded, x);
 	spf_meta_read(index->rel, &meta);
-	n = spf_route_nearest(index, &meta, spf_index_placement_query(index, x), 0,
-						  SPF_PLACE_CANDIDATES, routes);
+	query = spf_index_placement_query(index, x);
+
+	/* the row's last version is there, and nearly always where it should be: less of a search finds it */
+	if (unchanged && spf_route_nearest(index, &meta, query, 0, 1, routes) == 1 &&
+		join_equal(index, x, &vector, &routes[0], tid))
+		return;
+	n = spf_route_nearest(index, &meta, query, 0, SPF_PLACE_CANDIDATES, routes);
 	if (n == 0 || !join_equal(index, x, &vector, &routes[0], tid))
 	{
 		SpfRecordRef ref = spf_record_insert(index, 0, &vector, tid, SPF_NO_PAGE,
 											 InvalidBlockNumber);
 
+		spf_fault_point("record stored");
 		spf_place(index, 0, x, ref, routes, n);
 	}
 }
@@ -267,8 +277,16 @@ spf_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid,
 		state->index = spf_index_open(rel);
 		MemoryContextSwitchTo(row_context);
 	}
-	insert_row(state->index, datum, tid);
+	insert_row(state->index, datum, tid, unchanged);
+	if (spf_work_noted)
+	{
+		spf_work_noted = false;
+		spf_rebalance_soon(state->index);
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(row_context);
+
+	/* splits hold interrupts: a statement whose time ran out meanwhile must not pass that on to the next */
+	CHECK_FOR_INTERRUPTS();
 	return false;
 }

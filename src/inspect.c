@@ -41,6 +41,7 @@
 #include "posting.h"
 #include "record.h"
 #include "scan.h"
+#include "work.h"
 
 /* ---- opening ---- */
 
@@ -119,12 +120,18 @@ spf_inspect_close(Relation rel, Relation heap, LOCKMODE lockmode)
 }
 
 Datum
-spf_inspect_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+spf_inspect_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int n)
 {
 	TupleDesc	desc;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	if (desc->natts != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("function has %d result columns, but the library of spfresh gives %d",
+						desc->natts, n),
+				 errhint("Update the extension, or create it anew.")));
 	desc = BlessTupleDesc(desc);
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }
@@ -272,11 +279,17 @@ summarize(SpfInspector *in, SpfPageRef head, SpfSummary *summary)
 			summary->centroid = view.centroid;
 			summary->split_at = view.split_at;
 		}
-		for (; n < view.used; n++)
-			in->refs[n] = spf_posting_ref(in->index,
-										  spf_posting_block(in->index, &view,
-															n / in->index->shape.lanes),
-										  n % in->index->shape.lanes);
+		for (int i = 0; i < view.used; i++)
+		{
+			const uint8_t *block = spf_posting_block(in->index, &view,
+													 i / in->index->shape.lanes);
+
+			if (spf_posting_superseded(in->index, block, i % in->index->shape.lanes))
+				summary->stale++;
+			else
+				in->refs[n++] = spf_posting_ref(in->index, block, i % in->index->shape.lanes);
+		}
+		summary->entries += view.used;
 		page = view.next;
 		UnlockReleaseBuffer(buf);
 
@@ -284,7 +297,6 @@ summarize(SpfInspector *in, SpfPageRef head, SpfSummary *summary)
 			spf_page_corrupted(in->index->rel, head.block, "A posting's pages have no end.");
 		if (summary->pages == 1)
 			load_centroid(in, summary);
-		summary->entries += n;
 		look_up(in, summary, n);
 	}
 }
@@ -302,6 +314,10 @@ typedef struct SpfStats
 	int64		entries;		/* of level 0 */
 	int64		stale;
 	int64		upper_entries;
+	int64		upper_stale;
+	int64		level_entries[SPF_MAX_LEVELS];
+	double		level_squares[SPF_MAX_LEVELS];	/* of entries of postings */
+	SpfWorkList work;
 	int64		records;		/* of level 0 */
 	int64		centroids;
 	int64		rows;
@@ -340,9 +356,12 @@ count_posting(SpfInspector *in, SpfPageRef head, SpfStats *stats)
 		return;
 	}
 	stats->postings[summary.level]++;
+	stats->level_entries[summary.level] += summary.entries;
+	stats->level_squares[summary.level] += (double) summary.entries * summary.entries;
 	if (summary.level > 0)
 	{
 		stats->upper_entries += summary.entries;
+		stats->upper_stale += summary.stale;
 		return;
 	}
 	stats->entries += summary.entries;
@@ -401,7 +420,61 @@ postings_by_level(const SpfStats *stats, int levels)
 										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* {"recall": [...], "probes": {"k": [...], ...}} */
+/*
+ * How evenly entries are spread over the postings of each level: mean size over the mean size that an
+ * entry sees; 1 when all are equal.
+ */
+static Datum
+balance_by_level(const SpfStats *stats, int levels)
+{
+	Datum		balance[SPF_MAX_LEVELS];
+
+	for (int i = 0; i < levels; i++)
+	{
+		double		entries = stats->level_entries[i];
+
+		balance[i] = Float8GetDatum(entries == 0 ? 1 :
+									entries * entries /
+									(stats->level_squares[i] * Max(stats->postings[i], 1)));
+	}
+	return PointerGetDatum(construct_array(balance, levels, FLOAT8OID, sizeof(float8),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* The list of work: four columns. */
+static int
+put_work(const SpfWorkList *list, Datum *values, bool *nulls, int n)
+{
+	uint32		oldest = PG_UINT32_MAX;
+
+	for (int i = 0; i < list->nitems; i++)
+		oldest = Min(oldest, list->items[i].queued);
+	values[n++] = Int32GetDatum(list->nitems);
+	nulls[n] = list->nitems == 0;
+	values[n++] = TimestampTzGetDatum((TimestampTz) oldest * USECS_PER_SEC);
+	nulls[n] = nulls[n + 1] = list->failed_at == 0;
+	values[n++] = CStringGetTextDatum(pnstrdup(list->failure, SPF_WORK_ERROR));
+	values[n++] = TimestampTzGetDatum(list->failed_at);
+	return n;
+}
+
+/* "name": {"k": [...], ...} */
+static void
+append_table(StringInfo text, const char *name, const float (*table)[SPF_CAL_TARGETS])
+{
+	appendStringInfo(text, ", \"%s\": {", name);
+	for (int i = 0; i < SPF_CAL_KS; i++)
+	{
+		appendStringInfo(text, "%s\"%d\": [", i > 0 ? ", " : "", spf_calibration_k(i));
+		for (int t = 0; t < SPF_CAL_TARGETS; t++)
+			appendStringInfo(text, "%s%g", t > 0 ? ", " : "",
+							 isfinite(table[i][t]) ? table[i][t] : 0);
+		appendStringInfoChar(text, ']');
+	}
+	appendStringInfoChar(text, '}');
+}
+
+/* {"recall": [...], "probes": {"k": [...], ...}, "margins": {likewise}} */
 static Datum
 calibration_json(const SpfCalibration *calibration)
 {
@@ -411,20 +484,10 @@ calibration_json(const SpfCalibration *calibration)
 	appendStringInfoString(&text, "{\"recall\": [");
 	for (int t = 0; t < SPF_CAL_TARGETS; t++)
 		appendStringInfo(&text, "%s%g", t > 0 ? ", " : "", spf_calibration_target(t));
-	appendStringInfoString(&text, "], \"probes\": {");
-	for (int i = 0; i < SPF_CAL_KS; i++)
-	{
-		appendStringInfo(&text, "%s\"%d\": [", i > 0 ? ", " : "", spf_calibration_k(i));
-		for (int t = 0; t < SPF_CAL_TARGETS; t++)
-		{
-			float		probes = calibration->nprobe[i][t];
-
-			appendStringInfo(&text, "%s%g", t > 0 ? ", " : "",
-							 isfinite(probes) ? probes : 0);
-		}
-		appendStringInfoChar(&text, ']');
-	}
-	appendStringInfoString(&text, "}}");
+	appendStringInfoChar(&text, ']');
+	append_table(&text, "probes", calibration->nprobe);
+	append_table(&text, "margins", calibration->margin);
+	appendStringInfoChar(&text, '}');
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(text.data));
 }
 
@@ -443,7 +506,7 @@ metric_name(SpfMetric metric)
 	return "unknown";
 }
 
-#define STATS_COLUMNS	32
+#define STATS_COLUMNS	43
 
 static Datum
 stats_row(FunctionCallInfo fcinfo, const SpfIndex *index, const SpfStats *stats)
@@ -486,11 +549,21 @@ stats_row(FunctionCallInfo fcinfo, const SpfIndex *index, const SpfStats *stats)
 	values[n++] = Int64GetDatum(all * BLCKSZ);
 	values[n++] = Int64GetDatum((int64) meta->counters.splits);
 	values[n++] = Int64GetDatum((int64) meta->counters.swept);
+	values[n++] = Int64GetDatum(meta->counters.merges);
+	values[n++] = Int64GetDatum(meta->counters.evaluated);
+	values[n++] = Int64GetDatum(meta->counters.reassigned);
+	values[n++] = Int64GetDatum(meta->counters.reclusters);
+	values[n++] = Int64GetDatum(meta->counters.reclustered);
+	nulls[n] = stats->entries + stats->upper_entries == 0;
+	values[n++] = Float8GetDatum((double) (stats->stale + stats->upper_stale) /
+								 Max(stats->entries + stats->upper_entries, 1));
+	values[n++] = balance_by_level(stats, levels);
+	n = put_work(&stats->work, values, nulls, n);
 	values[n++] = Int32GetDatum(meta->calibration.samples);
 	values[n++] = Int64GetDatum(meta->calibration.postings);
 	nulls[n] = meta->calibration.samples == 0;
 	values[n] = calibration_json(&meta->calibration);
-	return spf_inspect_row(fcinfo, values, nulls);
+	return spf_inspect_row(fcinfo, values, nulls, lengthof(values));
 }
 
 PG_FUNCTION_INFO_V1(spfresh_stats);
@@ -505,6 +578,7 @@ spfresh_stats(PG_FUNCTION_ARGS)
 
 	inspector_init(&in, rel, false);
 	spf_meta_read(rel, &stats.meta);
+	spf_work_read(in.index, &stats.work);
 	for (BlockNumber block = 0; block < in.nblocks; block++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -597,7 +671,7 @@ spfresh_postings(PG_FUNCTION_ARGS)
 
 /* ---- spfresh_last_scan ---- */
 
-#define LAST_SCAN_COLUMNS	10
+#define LAST_SCAN_COLUMNS	12
 
 PG_FUNCTION_INFO_V1(spfresh_last_scan);
 Datum
@@ -628,5 +702,9 @@ spfresh_last_scan(PG_FUNCTION_ARGS)
 	values[n++] = Int64GetDatum((int64) last->work.rows);
 	values[n++] = Int64GetDatum((int64) last->work.gone);
 	values[n++] = Int64GetDatum((int64) last->emitted);
-	return spf_inspect_row(fcinfo, values, nulls);
+	values[n++] = Int64GetDatum((int64) last->work.skipped);
+	nulls[n] = last->stop == SPF_STOP_NONE;
+	if (!nulls[n])
+		values[n] = CStringGetTextDatum(spf_stop_name(last->stop));
+	return spf_inspect_row(fcinfo, values, nulls, lengthof(values));
 }

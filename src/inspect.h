@@ -30,7 +30,7 @@ extern Relation spf_inspect_open(Oid relid, SpfInspectRight right, LOCKMODE lock
 extern void spf_inspect_close(Relation rel, Relation heap, LOCKMODE lockmode);
 
 /* A function's row of OUT parameters. */
-extern Datum spf_inspect_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls);
+extern Datum spf_inspect_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls, int n);
 
 /*
  * From here on code of users (expressions of indexes) runs as the table's owner and

@@ -21,9 +21,7 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
-
-/* Rows are taken in tiles of so many bytes: they stay in the first-level cache. */
-#define TILE_BYTES		16384
+#include "packed.h"
 
 /* Interrupts are looked at once in so many points (a power of two). */
 #define BREATH			16
@@ -57,11 +55,19 @@ typedef struct Work
 	uint64_t	random;
 	float	   *centroids;
 	int32_t    *assign;
-	int			lanes;			/* k, rounded up to 8 */
-	float	   *dist;			/* [SPF_MANY x lanes] */
+	int			lanes;			/* k, rounded up to 16 */
+	float	   *dist;			/* [lanes] */
 	float	   *price;			/* [lanes] */
 	int32_t    *size;			/* [lanes] */
 	Move	   *moves;			/* [n] */
+
+	/* points and centroids less the mean of all points, rounded: more than two clusters only */
+	float	   *middle;			/* [padded] */
+	int8_t	   *codes;			/* [n x padded] */
+	float	   *scale;			/* [n] */
+	float	   *bias;			/* [n], see SpfMeeting */
+	float	   *norm2;			/* [n] */
+	SpfPacked	packed;
 } Work;
 
 static inline const float *
@@ -88,21 +94,6 @@ static double
 chance(Work *work)
 {
 	return (double) (spf_kmeans_random(&work->random) >> 11) * 0x1p-53;
-}
-
-void
-spf_l2sq_many(const float *const *x, int nx, const float *rows, int nrows,
-			  int n, float *out, size_t stride)
-{
-	int			tile = (int) (TILE_BYTES / ((size_t) n * sizeof(float))) & ~3;
-
-	if (tile < 4)
-		tile = 4;
-	for (int j = 0; j < nrows; j += tile)
-		for (int i = 0; i < nx; i++)
-			spf_kernels->l2sq_rows(x[i], rows + (size_t) j * n,
-								   nrows - j < tile ? nrows - j : tile, n,
-								   out + i * stride + j);
 }
 
 /* ---- moves, cheapest first ---- */
@@ -236,26 +227,6 @@ seed(Work *work)
 
 /* ---- rounds ---- */
 
-/* Where the smallest of d[n] is; n is a multiple of 8, and the first wins a tie. */
-static int
-smallest(const float *d, int n)
-{
-	float		lane[8];
-	float		least;
-
-	memcpy(lane, d, sizeof(lane));
-	for (int j = 8; j < n; j += 8)
-		for (int l = 0; l < 8; l++)
-			lane[l] = d[j + l] < lane[l] ? d[j + l] : lane[l];
-	least = lane[0];
-	for (int l = 1; l < 8; l++)
-		least = lane[l] < least ? lane[l] : least;
-	for (int j = 0; j < n; j++)
-		if (d[j] == least)
-			return j;
-	return 0;					/* none is a number */
-}
-
 /* Put point i into cluster j. */
 static inline bool
 put(Work *work, int i, int j)
@@ -271,6 +242,45 @@ put(Work *work, int i, int j)
 	return true;
 }
 
+/* Round the points, around their mean: only what sets them apart counts. */
+static void
+round_points(Work *work)
+{
+	size_t		padded = (size_t) work->padded;
+
+	memset(work->middle, 0, padded * sizeof(float));
+	for (int i = 0; i < work->n; i++)
+	{
+		breathe(work, i);
+		spf_kernels->add(work->middle, point(work, i), work->padded);
+	}
+	for (size_t d = 0; d < padded; d++)
+		work->middle[d] /= (float) work->n;
+	for (int i = 0; i < work->n; i++)
+	{
+		SpfMeeting	meeting;
+
+		breathe(work, i);
+		work->scale[i] = spf_round_8bit(point(work, i), work->middle, work->padded,
+										work->codes + (size_t) i * padded);
+		spf_meeting_init(&meeting, work->codes + (size_t) i * padded, work->scale[i],
+						 work->padded);
+		work->bias[i] = meeting.bias;
+		work->norm2[i] = spf_kernels->l2sq(point(work, i), work->middle, work->padded);
+	}
+}
+
+static void
+pack_centroids(Work *work)
+{
+	for (int j = 0; j < work->k; j++)
+	{
+		breathe(work, j);
+		spf_packed_put(&work->packed, (size_t) j, centroid(work, j), work->middle);
+	}
+	spf_packed_end(&work->packed, (size_t) work->k);
+}
+
 /*
  * Every point to the cluster that is nearest, prices included.  Returns how
  * many moved; *cost is the mean squared distance.
@@ -281,29 +291,60 @@ assign_nearest(Work *work, float *cost)
 	int			lanes = work->lanes;
 	int			moved = 0;
 	double		sum = 0;
+	float		cheapest = 0;
 
-	for (int i = 0; i < work->n; i += SPF_MANY)
+	for (int j = 0; j < work->k; j++)
+		cheapest = work->price[j] < cheapest ? work->price[j] : cheapest;
+	pack_centroids(work);
+	for (int i = 0; i < work->n; i += SPF_MEET)
 	{
-		int			many = work->n - i < SPF_MANY ? work->n - i : SPF_MANY;
-		const float *x[SPF_MANY];
+		int			many = work->n - i < SPF_MEET ? work->n - i : SPF_MEET;
+		SpfMeeting	meeting[SPF_MEET];
+		float		out[SPF_MEET][16];
+		float		least[SPF_MEET];
+		float		real[SPF_MEET] = {0};
+		int			nearest[SPF_MEET] = {0};
+		uint32_t	below[SPF_MEET];
 
 		breathe(work, i);
 		for (int m = 0; m < many; m++)
-			x[m] = point(work, i + m);
-		spf_l2sq_many(x, many, work->centroids, work->k, work->padded, work->dist, lanes);
+		{
+			meeting[m] = (SpfMeeting) {
+				.code = work->codes + (size_t) (i + m) * work->padded,
+					.twice = 2 * work->scale[i + m], .bias = work->bias[i + m],
+					.bar = INFINITY, .out = out[m]
+			};
+			least[m] = INFINITY;
+			nearest[m] = work->assign[i + m] >= 0 ? work->assign[i + m] : 0;
+		}
+		for (int j = 0; j < lanes; j += 16)
+		{
+			SpfRows16	rows = spf_packed_rows(&work->packed, (size_t) j / 16);
+
+			spf_kernels->meet(&rows, work->padded, meeting, many, below);
+			for (int m = 0; m < many; m++)
+			{
+				for (; below[m] != 0; below[m] &= below[m] - 1)
+				{
+					int			l = __builtin_ctz(below[m]);
+					float		priced = out[m][l] + work->price[j + l];
+
+					if (priced < least[m])
+					{
+						least[m] = priced;
+						real[m] = out[m][l];
+						nearest[m] = j + l;
+					}
+				}
+				meeting[m].bar = least[m] - cheapest;
+			}
+		}
 		for (int m = 0; m < many; m++)
 		{
-			float	   *dist = work->dist + (size_t) m * lanes;
-			int			j;
+			float		dist2 = real[m] + work->norm2[i + m];
 
-			for (j = work->k; j < lanes; j++)
-				dist[j] = INFINITY;
-			for (j = 0; j < lanes; j += 8)
-				for (int l = 0; l < 8; l++)
-					dist[j + l] += work->price[j + l];
-			j = smallest(dist, lanes);
-			sum += dist[j] - work->price[j];
-			moved += put(work, i + m, j);
+			sum += dist2 > 0 ? dist2 : 0;
+			moved += put(work, i + m, nearest[m]);
 		}
 	}
 	*cost = (float) (sum / work->n);
@@ -403,13 +444,8 @@ take_means(Work *work)
 	memset(work->centroids, 0, (size_t) work->k * padded * sizeof(float));
 	for (int i = 0; i < work->n; i++)
 	{
-		const float *from = point(work, i);
-		float	   *to = centroid(work, work->assign[i]);
-
 		breathe(work, i);
-		for (int d = 0; d < padded; d += SPF_PAD)
-			for (int l = 0; l < SPF_PAD; l++)
-				to[d + l] += from[d + l];
+		spf_kernels->add(centroid(work, work->assign[i]), point(work, i), padded);
 	}
 	for (int j = 0; j < work->k; j++)
 	{
@@ -606,13 +642,35 @@ one_cluster(Work *work)
 	return 1;
 }
 
+/* Room for what assign_nearest() needs; returns what to release. */
+static void *
+prepare_rounding(Work *work)
+{
+	size_t		padded = (size_t) work->padded;
+	size_t		n = (size_t) work->n;
+	size_t		packed = spf_packed_space(work->padded, (size_t) work->lanes / 16);
+	char	   *memory = work->host->alloc(64 + packed + padded * sizeof(float) +
+										   n * (padded + 3 * sizeof(float)));
+	char	   *aligned = (char *) (((uintptr_t) memory + 63) & ~(uintptr_t) 63);
+
+	work->packed = spf_packed_map(aligned, work->padded, (size_t) work->lanes / 16);
+	work->middle = (float *) (aligned + packed);
+	work->scale = work->middle + padded;
+	work->bias = work->scale + n;
+	work->norm2 = work->bias + n;
+	work->codes = (int8_t *) (work->norm2 + n);
+	round_points(work);
+	return memory;
+}
+
 int
 spf_kmeans(const float *points, int n, int padded, int k,
 		   const SpfKmeansOptions *options, const SpfKmeansHost *host,
 		   float *centroids, int32_t *assign)
 {
-	size_t		lanes = ((size_t) k + 7) & ~(size_t) 7;
+	size_t		lanes = ((size_t) k + 15) & ~(size_t) 15;
 	char	   *memory;
+	void	   *rounded = NULL;
 	int			clusters = k;
 	Work		work = {
 		.host = host, .points = points, .n = n, .padded = padded, .k = k,
@@ -622,11 +680,11 @@ spf_kmeans(const float *points, int n, int padded, int k,
 	if (n < 1 || k < 1)
 		return 0;
 	memory = host->alloc((size_t) n * sizeof(Move) +
-						 lanes * ((SPF_MANY + 1) * sizeof(float) + sizeof(int32_t)));
+						 lanes * (2 * sizeof(float) + sizeof(int32_t)));
 	work.lanes = (int) lanes;
 	work.moves = (Move *) memory;
 	work.dist = (float *) (work.moves + n);
-	work.price = work.dist + SPF_MANY * lanes;
+	work.price = work.dist + lanes;
 	work.size = (int32_t *) (work.price + lanes);
 	memset(work.price, 0, lanes * sizeof(float));
 	memset(work.size, 0, lanes * sizeof(int32_t));
@@ -642,8 +700,12 @@ spf_kmeans(const float *points, int n, int padded, int k,
 			seed(&work);
 		for (int i = 0; i < n; i++)
 			assign[i] = -1;
+		if (k > 2)
+			rounded = prepare_rounding(&work);
 		run_rounds(&work, options->rounds > 1 ? options->rounds : 1);
 	}
+	if (rounded)
+		host->release(rounded);
 	host->release(memory);
 	return clusters;
 }

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "packed.h"
+
 /* What the surroundings lend: all functions may leave by longjmp. */
 typedef struct SpfKmeansHost
 {
@@ -22,6 +24,13 @@ typedef struct SpfKmeansHost
 	void		(*release) (void *chunk);
 	void		(*interrupt) (void);	/* called at least every few milliseconds */
 	void		(*progress) (double done);	/* 0 .. 1, never backwards; may be NULL */
+
+	/*
+	 * Have everyone who takes part call spf_train_step(..., step), oneself included, and
+	 * return when all are done.  NULL: there is nobody else.
+	 */
+	void		(*together) (void *team, int step);
+	void	   *team;
 } SpfKmeansHost;
 
 /* splitmix64: the one source of chance here, the same on every machine. */
@@ -67,17 +76,9 @@ extern int	spf_kmeans(const float *points, int n, int padded, int k,
 					   float *centroids, int32_t *assign);
 
 /*
- * out[i * stride + j] = |x[i] - row j|^2 for nx <= SPF_MANY vectors x[i] and nrows
- * rows.  Rows are read into the nearest cache once for all x.
- */
-#define SPF_MANY		4
-
-extern void spf_l2sq_many(const float *const *x, int nx, const float *rows, int nrows,
-						  int n, float *out, size_t stride);
-
-/*
  * Many centroids, grouped so that the nearest ones are found without looking
- * at all: a group's centroids lie side by side.
+ * at all: a group's centroids lie side by side, as they are and rounded (packed.h).
+ * All of it lies in one piece of memory that several processes may look at.
  */
 typedef struct SpfCentroids
 {
@@ -86,46 +87,70 @@ typedef struct SpfCentroids
 	int			ncentroids;
 	float	   *groups;			/* [ngroups x padded]: mean of the group's centroids */
 	int32_t    *start;			/* [ngroups + 1]: the group's first centroid */
+	int32_t    *block;			/* [ngroups + 1]: and its first block of packed ones */
 	float	   *centroids;		/* [ncentroids x padded] */
-	void	   *memory;			/* where groups[] and centroids[] are, aligned for the caches */
+	SpfPacked	packed_groups;
+	SpfPacked	packed;
+	void	   *memory;			/* the piece: begins at a line of the cache */
 } SpfCentroids;
 
-/*
- * Train about `want` centroids on the points: hierarchical (groups, then
- * within each group), balanced, then `polish` rounds in which every point
- * goes to the nearest of all centroids and these are recomputed.  May return
- * fewer than `want` where the points are too few or too equal, at least 1 for
- * n >= 1.  Memory beyond the points: the centroids twice, plus 12 bytes a point,
- * plus one group's points as floats (groups are subsampled beyond 64 MB) and 20
- * bytes for each of these.  Everything comes from host->alloc, the result included.
- */
-extern SpfCentroids *spf_train(const SpfPoints *points, int want, int polish, uint64_t seed,
-							   const SpfKmeansHost *host);
+/* Bytes for at most so many centroids. */
+extern size_t spf_centroids_space(int padded, int most);
 
-extern void spf_centroids_free(SpfCentroids *centroids, const SpfKmeansHost *host);
+/* Look at trained ones, from wherever their memory is mapped to. */
+extern SpfCentroids spf_centroids_map(void *memory);
 
 /*
- * The (nearly) `want` nearest centroids of x[padded], nearest first: ids to id[],
- * |x - c|^2 to dist2[].  Looks into the `beam` nearest groups.  Returns how many:
- * min(want, what these hold).  `scratch` has spf_nearest_scratch() floats.
+ * Training: hierarchical (groups, then within each group), balanced, then
+ * polish rounds in which every point goes to the nearest of all centroids and
+ * these are recomputed.  May give fewer than `want` where the points are too few or too
+ * equal, at least 1 for n >= 1.
+ *
+ * What is in `work` and `result` is shared by all who take part; each opens his own
+ * view of it, and of the points.  One leads.  The result does not depend on how many
+ * there are.  Memory: see spf_train_space(), plus, for each, one group's points as floats and
+ * as codes, and 40 bytes for each of these; groups are subsampled beyond 32 MB of that.
  */
-extern int	spf_nearest(const SpfCentroids *centroids, const float *x, int want, int beam,
-						float *scratch, int32_t *id, float *dist2);
+typedef struct SpfTrain SpfTrain;
 
-extern size_t spf_nearest_scratch(const SpfCentroids *centroids);
+/* Bytes of `work`: the centroids once, 8 bytes a point. */
+extern size_t spf_train_space(int padded, int n, int want);
+
+/* Both begin at a line of the cache; want >= 1. */
+extern void spf_train_init(void *work, void *result, int padded, int n, int want, uint64_t seed);
+
+extern SpfTrain *spf_train_open(void *work, void *result, const SpfPoints *points,
+								const SpfKmeansHost *host);
+extern void spf_train_lead(SpfTrain *train, int polish);
+extern void spf_train_step(SpfTrain *train, int step);
+extern void spf_train_close(SpfTrain *train);
 
 /*
- * The same for m points at once, x[m x padded]: point i's are id[i * want ...],
- * dist2[i * want ...], and found[i] says how many.  A group's centroids are
- * read once for all the points that look into it, which is what counts where
- * the centroids outgrow the cache; a few hundred points, near each other if
- * possible, make a good batch.  `scratch` has spf_nearest_batch_scratch() bytes.
+ * No training: `count` centroids from elsewhere, put to spf_train_given() one after the other
+ * (want x padded floats, n = want), are only grouped.  Equal ones are taken once.
  */
-extern void spf_nearest_batch(const SpfCentroids *centroids, const float *x, int m,
-							  int want, int beam, void *scratch,
-							  int32_t *id, float *dist2, int32_t *found);
+extern float *spf_train_given(SpfTrain *train);
+extern void spf_train_take(SpfTrain *train, int count);
 
-extern size_t spf_nearest_batch_scratch(const SpfCentroids *centroids, int m, int beam);
+/* A vector of record codes. */
+typedef struct SpfCoded
+{
+	const int8_t *code;
+	float		scale;
+} SpfCoded;
+
+/*
+ * The (nearly) `want` nearest centroids of each of m vectors: vector i's are id[i * want ...],
+ * nearest first; dist2[i * want ...] is about |x - c|^2 - |x|^2, and found[i] says how
+ * many.  Looks into the `beam` nearest groups.  A group's centroids are
+ * read once for all the vectors that look into it; a few hundred, near each other if
+ * possible, make a good batch.  `scratch` has spf_nearest_scratch() bytes.
+ */
+extern void spf_nearest(const SpfCentroids *centroids, const SpfCoded *x, int m,
+						int want, int beam, void *scratch,
+						int32_t *id, float *dist2, int32_t *found);
+
+extern size_t spf_nearest_scratch(const SpfCentroids *centroids, int m, int beam);
 
 /* A beam with which the nearest centroid is found in at least 99 of 100 cases on real data. */
 extern int	spf_default_beam(const SpfCentroids *centroids);

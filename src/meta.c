@@ -18,6 +18,11 @@
 
 #define SpfPageMeta(page)	((SpfMeta *) PageGetContents(page))
 
+StaticAssertDecl(MAXALIGN(SizeOfPageHeaderData) + sizeof(SpfMeta) <= SPF_META_WORK_OFFSET &&
+				 SPF_META_WORK_OFFSET + SPF_META_WORK_BYTES <=
+				 BLCKSZ - MAXALIGN(sizeof(SpfPageOpaqueData)),
+				 "the meta page has room for both of its parts");
+
 static uint32
 meta_crc(const SpfMeta *meta)
 {
@@ -55,6 +60,8 @@ check_meta(Relation rel, Page page)
 						RelationGetRelationName(rel), meta->version, SPF_FORMAT_VERSION),
 				 errhint("Please REINDEX it.")));
 
+	if (((PageHeader) page)->pd_lower != SPF_META_WORK_OFFSET + SPF_META_WORK_BYTES)
+		spf_page_corrupted(rel, SPF_META_BLOCK, "The meta page has another length.");
 	if (meta->crc != meta_crc(meta))
 		spf_page_corrupted(rel, SPF_META_BLOCK, "The meta page's checksum is wrong.");
 
@@ -97,7 +104,7 @@ fill_meta_page(Page page, const SpfMeta *meta)
 	spf_page_init(page, SPF_PAGE_META);
 	*SpfPageMeta(page) = *meta;
 	spf_meta_seal(SpfPageMeta(page));
-	((PageHeader) page)->pd_lower = MAXALIGN(SizeOfPageHeaderData) + sizeof(SpfMeta);
+	((PageHeader) page)->pd_lower = SPF_META_WORK_OFFSET + SPF_META_WORK_BYTES;
 }
 
 void
@@ -131,26 +138,31 @@ spf_meta_lock(Relation rel)
 }
 
 SpfMeta *
-spf_meta_edit(SpfWrite *write, Buffer buf)
+spf_meta_of(Page page)
 {
-	return SpfPageMeta(spf_write_page(write, buf, false));
+	return SpfPageMeta(page);
+}
+
+void *
+spf_meta_work(Page page)
+{
+	return (char *) page + SPF_META_WORK_OFFSET;
 }
 
 void
-spf_meta_count(SpfIndex *index, int level, int postings, int splits, int swept)
+spf_counters_add(SpfCounters *counters, const SpfCounters *delta)
 {
-	Buffer		buf = spf_meta_lock(index->rel);
-	SpfWrite	write;
-	SpfMeta    *meta;
+	int64	   *to = (int64 *) counters;
+	const int64 *from = (const int64 *) delta;
 
-	spf_write_begin(&write, index->rel, index->building);
-	meta = spf_meta_edit(&write, buf);
-	meta->counters.postings[level] += postings;
-	meta->counters.splits += splits;
-	meta->counters.swept += swept;
-	spf_meta_seal(meta);
-	spf_write_finish(&write);
-	UnlockReleaseBuffer(buf);
+	for (int i = 0; i < sizeof(SpfCounters) / sizeof(int64); i++)
+		to[i] += from[i];
+}
+
+SpfMeta *
+spf_meta_edit(SpfWrite *write, Buffer buf)
+{
+	return SpfPageMeta(spf_write_page(write, buf, false));
 }
 
 void

@@ -16,9 +16,9 @@
 #include "page.h"
 
 #define SPF_META_MAGIC		0x53504652	/* "SPFR" */
-#define SPF_FORMAT_VERSION	1
+#define SPF_FORMAT_VERSION	2
 
-/* The calibration: probes for a recall and a k; see calibrate.c. */
+/* The calibration: what a recall takes, for a k; see calibrate.c. */
 #define SPF_CAL_TARGETS		8
 #define SPF_CAL_KS			4
 
@@ -26,14 +26,22 @@ typedef struct SpfCalibration
 {
 	uint32		samples;		/* queries it rests on; 0: not calibrated */
 	uint32		postings;		/* level-0 postings it was made with */
-	float		nprobe[SPF_CAL_KS][SPF_CAL_TARGETS];
+	float		nprobe[SPF_CAL_KS][SPF_CAL_TARGETS];	/* the same number for all queries */
+	float		margin[SPF_CAL_KS][SPF_CAL_TARGETS];	/* see SpfEffort */
+	uint64		changed;		/* what calibration_changes() said at that time */
 } SpfCalibration;
 
+/* All of 64 bits, so that changes of them (which may be negative) are added one by one. */
 typedef struct SpfCounters
 {
-	uint64		splits;
-	uint64		postings[SPF_MAX_LEVELS];	/* per level */
-	uint64		swept;
+	int64		splits;
+	int64		postings[SPF_MAX_LEVELS];	/* per level */
+	int64		swept;			/* stale entries forgotten */
+	int64		merges;
+	int64		evaluated;		/* entries compared with a new centroid */
+	int64		reassigned;		/* vectors that went over to other postings */
+	int64		reclusters;		/* regions */
+	int64		reclustered;	/* entries written for that */
 } SpfCounters;
 
 /* The content of the meta page, on disk and in memory alike. */
@@ -61,7 +69,8 @@ typedef struct SpfMeta
 
 StaticAssertDecl(offsetof(SpfMeta, root) == 40, "on-disk layout of SpfMeta");
 StaticAssertDecl(offsetof(SpfMeta, counters) == 56, "on-disk layout of SpfMeta");
-StaticAssertDecl(sizeof(SpfMeta) == 56 + 144 + 8 + 4 * SPF_CAL_KS * SPF_CAL_TARGETS,
+StaticAssertDecl(sizeof(SpfMeta) ==
+				 56 + 8 * (SPF_MAX_LEVELS + 7) + 16 + 8 * SPF_CAL_KS * SPF_CAL_TARGETS,
 				 "on-disk layout of SpfMeta");
 
 /* Read the meta page.  Raises with a hint to REINDEX for a foreign or unknown one. */
@@ -83,8 +92,17 @@ extern SpfMeta *spf_meta_edit(SpfWrite *write, Buffer buf);
 /* After the last edit. */
 extern void spf_meta_seal(SpfMeta *meta);
 
-/* Count: in a change of its own. */
-extern void spf_meta_count(SpfIndex *index, int level, int postings, int splits, int swept);
+extern void spf_counters_add(SpfCounters *counters, const SpfCounters *delta);
+
+/*
+ * The rest of the meta page, behind SpfMeta and not covered by its checksum: work.c's.  Zero in a new index.
+ */
+#define SPF_META_WORK_OFFSET	1024
+#define SPF_META_WORK_BYTES		4608
+
+extern SpfMeta *spf_meta_of(Page page);
+extern void *spf_meta_work(Page page);
+
 extern void spf_meta_set_calibration(SpfIndex *index, const SpfCalibration *calibration);
 
 #endif							/* SPF_META_H */

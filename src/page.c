@@ -65,45 +65,80 @@ spf_page_check(Relation index, Buffer buf)
  * microsecond each; finding them in the shared hash table is a good part of that.  A
  * buffer that has another page by now is noticed by ReadRecentBuffer.
  */
-#define HINTS			(1 << 15)
+#define HINTS			(1 << 16)
 
 /* So often the shared table is asked all the same, for only that counts as use of the buffer. */
-#define HINT_TURNS		16
+#define HINT_TURNS		32
 
 typedef struct SpfHint
 {
-	uint32		storage;
-	BlockNumber block;
+	uint32		key;
 	Buffer		buf;
 } SpfHint;
 
 static SpfHint *hints = NULL;
 static uint32 hint_turn = 0;
 
+/* Two pages may have the same key: which one the buffer has is seen when it is pinned. */
+static inline uint32
+hint_key(Relation rel, BlockNumber block)
+{
+	return block + (uint32) spf_storage_number(rel) * 7919;
+}
+
+/* Where the block probably is, or InvalidBuffer. */
+static inline Buffer
+find_hint(Relation rel, BlockNumber block)
+{
+	uint32		key = hint_key(rel, block);
+
+	/* a temporary relation may have a number that another one has, too */
+	if (hints == NULL || hints[key % HINTS].key != key || RelationUsesLocalBuffers(rel))
+		return InvalidBuffer;
+	return hints[key % HINTS].buf;
+}
+
+static void
+remember(Relation rel, BlockNumber block, Buffer buf)
+{
+	uint32		key = hint_key(rel, block);
+
+	if (hints == NULL)
+		hints = MemoryContextAllocZero(TopMemoryContext, HINTS * sizeof(SpfHint));
+	hints[key % HINTS].key = key;
+	hints[key % HINTS].buf = buf;
+}
+
+void
+spf_page_met(Relation rel, Buffer buf)
+{
+	if (!BufferIsLocal(buf))
+		remember(rel, BufferGetBlockNumber(buf), buf);
+}
+
+Buffer
+spf_page_pin_known(Relation rel, BlockNumber block)
+{
+	Buffer		buf = find_hint(rel, block);
+
+	if (!BufferIsValid(buf) || ++hint_turn % HINT_TURNS == 0 ||
+		!spf_read_recent(rel, block, buf))
+		return InvalidBuffer;
+	pgstat_count_buffer_read(rel);
+	pgstat_count_buffer_hit(rel);
+	return buf;
+}
+
 static Buffer
 read_buffer(Relation index, BlockNumber block)
 {
-	uint32		storage = spf_storage_number(index);
-	SpfHint    *hint;
-	Buffer		buf;
+	Buffer		buf = spf_page_pin_known(index, block);
 
-	if (RelationUsesLocalBuffers(index))
-		return ReadBuffer(index, block);
-	if (hints == NULL)
-		hints = MemoryContextAllocZero(TopMemoryContext, HINTS * sizeof(SpfHint));
-	hint = &hints[(block + storage * 7919) % HINTS];
-	if (hint->storage == storage && hint->block == block &&
-		++hint_turn % HINT_TURNS != 0 && spf_read_recent(index, block, hint->buf))
+	if (!BufferIsValid(buf))
 	{
-		pgstat_count_buffer_read(index);
-		pgstat_count_buffer_hit(index);
-		return hint->buf;
+		buf = ReadBuffer(index, block);
+		spf_page_met(index, buf);
 	}
-	/* only what was read: reading may fail */
-	buf = ReadBuffer(index, block);
-	hint->storage = storage;
-	hint->block = block;
-	hint->buf = buf;
 	return buf;
 }
 
@@ -116,6 +151,22 @@ block_exists(Relation index, BlockNumber block)
 	if (cached != InvalidBlockNumber && block < cached)
 		return true;
 	return BlockNumberIsValid(block) && block < RelationGetNumberOfBlocks(index);
+}
+
+bool
+spf_page_cached(Relation rel, BlockNumber block)
+{
+	Buffer		buf = find_hint(rel, block);
+
+	if (BufferIsValid(buf) && spf_buffer_holds(rel, block, buf))
+		return true;
+	if (!block_exists(rel, block))
+		return true;
+	buf = spf_find_buffer(rel, block);
+	if (!BufferIsValid(buf))
+		return false;
+	remember(rel, block, buf);
+	return true;
 }
 
 Buffer
@@ -188,6 +239,36 @@ spf_page_follow(Relation index, SpfPageRef ref, uint16 kind, int lockmode)
 	if (!block_exists(index, ref.block))
 		return InvalidBuffer;
 	return spf_page_follow_pinned(index, read_buffer(index, ref.block), ref, kind, lockmode);
+}
+
+void
+spf_page_announce(Relation rel, BlockNumber block, Size bytes)
+{
+	Buffer		buf = find_hint(rel, block);
+
+	if (!BufferIsValid(buf))
+		return;
+	spf_prefetch_descriptor(buf);
+	spf_prefetch_memory(BufferGetBlock(buf), bytes);
+	spf_prefetch_memory((char *) BufferGetBlock(buf) + BLCKSZ - 64, 64);
+}
+
+void
+spf_item_announce(Relation rel, BlockNumber block, OffsetNumber offset)
+{
+	Buffer		buf = find_hint(rel, block);
+	Page		page;
+	uint32		start;
+	uint32		length;
+
+	if (!BufferIsValid(buf) || !OffsetNumberIsValid(offset) ||
+		SizeOfPageHeaderData + offset * sizeof(ItemIdData) > BLCKSZ)
+		return;
+	page = (Page) BufferGetBlock(buf);
+	start = ItemIdGetOffset(PageGetItemId(page, offset));
+	length = ItemIdGetLength(PageGetItemId(page, offset));
+	if (start + length <= BLCKSZ)
+		spf_prefetch_memory((char *) page + start, Min(length, SPF_ANNOUNCED));
 }
 
 static ItemPointerData
@@ -326,6 +407,17 @@ spf_announce_reuse(Relation index, BlockNumber block, FullTransactionId retired,
 	if (XLogStandbyInfoActive() && RelationNeedsWAL(index))
 		spf_log_reuse(index, block, retired);
 	*announced = retired;
+}
+
+bool
+spf_may_forget(Relation index, BlockNumber block, FullTransactionId superseded)
+{
+	FullTransactionId announced = InvalidFullTransactionId;
+
+	if (!FullTransactionIdIsValid(superseded) || !spf_retired_long_ago(superseded))
+		return false;
+	spf_announce_reuse(index, block, superseded, &announced);
+	return true;
 }
 
 void

@@ -114,7 +114,30 @@ extern Buffer spf_page_read_strategy(Relation index, BlockNumber block, int lock
  * lines fetched into the caches; later lock it.  Locking releases the pin where it returns
  * InvalidBuffer.
  */
+/*
+ * Is a page in shared buffers, or not there at all, so that nothing is gained by reading it
+ * ahead?
+ */
+extern bool spf_page_cached(Relation rel, BlockNumber block);
+
 extern Buffer spf_page_pin(Relation index, BlockNumber block);
+
+/*
+ * Still earlier, for pages that this backend has met before, of indexes and tables: have what
+ * pinning looks at fetched, and the first bytes and the last line of the page; and, when
+ * these had time to arrive, an item.  The page is neither pinned nor locked, nothing
+ * is believed.
+ */
+extern void spf_page_announce(Relation rel, BlockNumber block, Size bytes);
+#define SPF_ANNOUNCED	1024	/* bytes of an item at most: the processor looks ahead itself, then */
+extern void spf_item_announce(Relation rel, BlockNumber block, OffsetNumber offset);
+
+/* Pin a page that this backend has met before, if it still is where it was; else InvalidBuffer. */
+extern Buffer spf_page_pin_known(Relation rel, BlockNumber block);
+
+/* Remember where a page is. */
+extern void spf_page_met(Relation rel, Buffer buf);
+
 extern Buffer spf_page_lock_pinned(Relation index, Buffer buf, int lockmode);
 extern Buffer spf_page_follow_pinned(Relation index, Buffer buf, SpfPageRef ref, uint16 kind,
 									 int lockmode);
@@ -182,6 +205,12 @@ extern Buffer spf_page_alloc(Relation index, bool building);
 extern bool spf_retired_long_ago(FullTransactionId retired);
 extern void spf_announce_reuse(Relation index, BlockNumber block, FullTransactionId retired,
 							   FullTransactionId *announced);
+
+/*
+ * May what was superseded then be forgotten, at this block?  (False where nothing was.)  If so, standbys are told, as
+ * above.
+ */
+extern bool spf_may_forget(Relation index, BlockNumber block, FullTransactionId superseded);
 
 /*
  * Free a page that no live pointer leads to, in a change of its own.  It may be used again at

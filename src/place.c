@@ -10,6 +10,7 @@
  */
 #include "compat.h"
 
+#include "fault.h"
 #include "place.h"
 #include "posting.h"
 #include "split.h"
@@ -17,14 +18,25 @@
 /* Rounds of routing anew before something must be wrong. */
 #define MAX_REROUTES	1000
 
-/* Append to one posting; false if it is gone. */
+/*
+ * Who finds a posting overdue waits for whoever is at it: rows must not come faster than their postings
+ * are split.  Above level 0 locks are held already, and waiting is not for those.
+ */
 static bool
-append(SpfIndex *index, int level, const float *x, SpfRecordRef ref, const SpfRoute *route)
+split(SpfIndex *index, int level, SpfPageRef posting, SpfPostingDue due)
+{
+	return spf_split(index, posting, due == SPF_OVERDUE && level == 0);
+}
+
+bool
+spf_append_entry(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
+				 const SpfRoute *route, SpfAppendFor why)
 {
 	uint8_t    *code = palloc(index->padded);
-	SpfEntry	entry = {.ref = ref,.code = code};
+	SpfEntry	entry = {.ref = ref,.moved = why != SPF_FOR_INSERTION,.code = code};
+	bool		may_split = why != SPF_FOR_REGROUPING;
 	SpfAppendResult result;
-	bool		due;
+	SpfPostingDue due;
 
 	spf_entry_encode(&index->shape, x, route->centroid, code, &entry.numbers);
 	for (;;)
@@ -33,15 +45,15 @@ append(SpfIndex *index, int level, const float *x, SpfRecordRef ref, const SpfRo
 		if (result != SPF_APPEND_FULL)
 			break;
 		CHECK_FOR_INTERRUPTS();
-		if (due && spf_split(index, route->posting))
+		if (may_split && due != SPF_NOT_DUE && split(index, level, route->posting, due))
 		{
 			result = SPF_APPEND_GONE;
 			break;
 		}
 		spf_posting_push_down(index, route->posting);
 	}
-	if (result == SPF_APPENDED && due)
-		spf_split(index, route->posting);
+	if (result == SPF_APPENDED && may_split && due != SPF_NOT_DUE)
+		split(index, level, route->posting, due);
 	pfree(code);
 	return result == SPF_APPENDED;
 }
@@ -70,7 +82,7 @@ append_anew(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
 				used |= SpfPageRefEquals(routes[i].posting, taken[t]);
 			if (used)
 				continue;
-			if (append(index, level, x, ref, &routes[i]))
+			if (spf_append_entry(index, level, x, ref, &routes[i], SPF_FOR_INSERTION))
 			{
 				*posting = routes[i].posting;
 				return true;
@@ -116,10 +128,23 @@ spf_place(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
 	for (int i = 0; i < nchosen; i++)
 	{
 		taken[i] = routes[chosen[i]].posting;
-		if (!append(index, level, x, ref, &routes[chosen[i]]) &&
+		if (!spf_append_entry(index, level, x, ref, &routes[chosen[i]], SPF_FOR_INSERTION) &&
 			!append_anew(index, level, x, ref, taken, i, &taken[i]))
 			break;
+		spf_fault_point_of("insert", level, "entry placed");
 	}
+}
+
+SpfPageRef
+spf_place_besides(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
+				  SpfPageRef taken)
+{
+	SpfPageRef	posting;
+
+	if (!append_anew(index, level, x, ref, &taken, 1, &posting))
+		elog(ERROR, "index \"%s\" has no other posting for a vector",
+			 RelationGetRelationName(index->rel));
+	return posting;
 }
 
 void
@@ -136,4 +161,24 @@ spf_place_centroid(SpfIndex *index, int level, const SpfVector *vector, SpfRecor
 	spf_meta_read(index->rel, &meta);
 	n = spf_route_nearest(index, &meta, query, level, SPF_PLACE_CANDIDATES, routes);
 	spf_place(index, level, x, ref, routes, n);
+}
+
+void
+spf_unplace_centroid(SpfIndex *index, int level, const float *x, SpfRecordRef ref)
+{
+	SpfRoute	routes[SPF_PLACE_CANDIDATES];
+	SpfMeta		meta;
+	int			found = 0;
+	int			n;
+
+	spf_meta_read(index->rel, &meta);
+	n = spf_route_nearest(index, &meta, spf_index_placement_query(index, x), level,
+						  SPF_PLACE_CANDIDATES, routes);
+	for (int i = 0; i < n && found < index->replicas; i++)
+	{
+		if (!spf_try_lock_block(index->rel, routes[i].posting.block, ExclusiveLock))
+			continue;
+		found += spf_posting_supersede(index, routes[i].posting, &ref, 1);
+		spf_unlock_block(index->rel, routes[i].posting.block, ExclusiveLock);
+	}
 }

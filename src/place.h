@@ -26,8 +26,30 @@
 extern void spf_place(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
 					  const SpfRoute *routes, int nroutes);
 
-/* Likewise for a centroid's record, of a posting one level below. */
+/* Why an entry is appended. */
+typedef enum SpfAppendFor
+{
+	SPF_FOR_INSERTION,			/* a posting that is due is split */
+	SPF_FOR_MOVE,				/* likewise, but what the index holds does not change */
+	SPF_FOR_REGROUPING			/* nor is anything split */
+} SpfAppendFor;
+
+/* Append one entry to the posting of a route.  False if that is gone. */
+extern bool spf_append_entry(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
+							 const SpfRoute *route, SpfAppendFor why);
+
+/* spf_place() for a centroid's record, of a posting one level below. */
 extern void spf_place_centroid(SpfIndex *index, int level, const SpfVector *vector,
 							   SpfRecordRef ref);
+
+/* Append one entry to the nearest posting other than `taken`, which is returned. */
+extern SpfPageRef spf_place_besides(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
+									SpfPageRef taken);
+
+/*
+ * The entries of a centroid's record, whose posting was retired, are superseded, as far as they are found where they
+ * should be.  What is missed is stale by the record.
+ */
+extern void spf_unplace_centroid(SpfIndex *index, int level, const float *x, SpfRecordRef ref);
 
 #endif							/* SPF_PLACE_H */

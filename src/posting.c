@@ -9,11 +9,18 @@
  */
 #include "compat.h"
 
+#include <float.h>
+#include <math.h>
+
+#include "storage/freespace.h"
+#include "storage/indexfsm.h"
+
 #include "posting.h"
 
 #define POSTING_HEAD		0x0001
 #define POSTING_RETIRED		0x0002
 #define POSTING_UNPROVEN	0x0004
+#define POSTING_DUE			0x0008
 
 /* The content of a POSTING page starts with this; then come its blocks. */
 typedef struct SpfPostingData
@@ -21,7 +28,7 @@ typedef struct SpfPostingData
 	uint16		level;
 	uint16		flags;
 	uint16		used;
-	uint16		nforwards;
+	uint16		count;			/* of changes, as far as it goes; of forwards when retired */
 	uint32		total;
 	uint32		split_at;
 	SpfPageRef	next;
@@ -30,7 +37,15 @@ typedef struct SpfPostingData
 		SpfRecordRef centroid;	/* of a head */
 		SpfPageRef	owner;		/* of a chain page: its head */
 	}			of;
-	uint32		unused[2];		/* so that blocks start at a multiple of 64 */
+	union
+	{
+		FullTransactionId superseded_at;	/* of a head: 0 if no entry is */
+		struct
+		{
+			float		min;
+			float		max;	/* 0: not known */
+		}			rest;		/* of a chain page: distances from the centroid of all entries behind it */
+	}			also;
 } SpfPostingData;
 
 StaticAssertDecl(MAXALIGN(SizeOfPageHeaderData) + sizeof(SpfPostingData) == 64,
@@ -112,9 +127,15 @@ spf_posting_view(const SpfIndex *index, Buffer buf, SpfPostingView *view)
 	view->used = posting->used;
 	view->total = posting->total;
 	view->split_at = posting->split_at;
+	view->due = (posting->flags & POSTING_DUE) != 0;
+	view->changes = view->head && !view->retired ? posting->count : 0;
+	view->superseded_at = view->head ? posting->also.superseded_at : InvalidFullTransactionId;
 	view->next = posting->next;
+	view->rest_min = view->head ? 0 : posting->also.rest.min;
+	view->rest_max = view->head ? 0 : posting->also.rest.max;
 	view->centroid = view->head ? posting->of.centroid : SPF_NO_RECORD;
 	view->owner = view->head ? SPF_NO_PAGE : posting->of.owner;
+	view->retired_at = InvalidFullTransactionId;
 	view->nforwards = 0;
 	view->forwards = NULL;
 	view->blocks = POSTING_BLOCKS(page);
@@ -125,10 +146,11 @@ spf_posting_view(const SpfIndex *index, Buffer buf, SpfPostingView *view)
 						   "A posting's counts are out of range.");
 	if (view->retired)
 	{
-		if (posting->nforwards > SPF_MAX_FORWARDS || posting->used > 0)
+		if (posting->count > SPF_MAX_FORWARDS || posting->used > 0)
 			spf_page_corrupted(index->rel, BufferGetBlockNumber(buf),
 							   "A retired posting's counts are out of range.");
-		view->nforwards = posting->nforwards;
+		view->retired_at = ((const SpfRetiredData *) view->blocks)->retired;
+		view->nforwards = posting->count;
 		view->forwards = ((const SpfRetiredData *) view->blocks)->forwards;
 	}
 }
@@ -142,11 +164,13 @@ spf_posting_page_fault(const SpfIndex *index, Buffer buf)
 	const uint8_t *end;
 
 	spf_posting_view(index, buf, &view);
-	if ((posting->flags & ~(POSTING_HEAD | POSTING_RETIRED | POSTING_UNPROVEN)) != 0 ||
+	if ((posting->flags & ~(POSTING_HEAD | POSTING_RETIRED | POSTING_UNPROVEN | POSTING_DUE)) != 0 ||
 		(view.retired && !view.head))
 		return "A posting's flags are not known.";
-	if (!view.retired && posting->nforwards > 0)
-		return "A posting has successors, but is not retired.";
+	if (!view.head && (posting->count > 0 || (posting->flags & POSTING_DUE) != 0))
+		return "A page behind a posting's head says what only a head says.";
+	if (!(view.rest_min >= 0 && view.rest_min <= view.rest_max && isfinite(view.rest_max)))
+		return "A posting's range of distances is none.";
 	if (view.retired && view.total > 0)
 		return "A retired posting has entries.";
 	if (!view.head && view.total > 0)
@@ -158,6 +182,26 @@ spf_posting_page_fault(const SpfIndex *index, Buffer buf)
 	return NULL;
 }
 
+static void
+put_ref(const SpfIndex *index, uint8_t *block, int lane, SpfRecordRef ref, bool superseded)
+{
+	uint8_t    *refs = block + index->shape.bytes;
+	int			lanes = index->shape.lanes;
+
+	if (superseded)
+		ref.offset |= SPF_SUPERSEDED;
+	memcpy(refs + lane * 4, &ref.block, 4);
+	memcpy(refs + lanes * 4 + lane * 2, &ref.offset, 2);
+	memcpy(refs + lanes * 6 + lane * 2, &ref.version, 2);
+}
+
+/* Count entries that came or went; beyond what the field holds it makes no difference. */
+static void
+count_changes(SpfPostingData *posting, int changes)
+{
+	posting->count = Min(posting->count + changes, PG_UINT16_MAX);
+}
+
 /* Put an entry into the next lane of a page being written. */
 static void
 add_entry(const SpfIndex *index, Page page, const SpfEntry *entry)
@@ -167,14 +211,11 @@ add_entry(const SpfIndex *index, Page page, const SpfEntry *entry)
 	int			lane = posting->used % lanes;
 	uint8_t    *block = POSTING_BLOCKS(page) +
 		(Size) (posting->used / lanes) * index->block_bytes;
-	uint8_t    *refs = block + index->shape.bytes;
 
 	if (lane == 0)
 		memset(block, 0, index->block_bytes);
 	spf_block_put(&index->shape, block, lane, entry->code, &entry->numbers);
-	memcpy(refs + lane * 4, &entry->ref.block, 4);
-	memcpy(refs + lanes * 4 + lane * 2, &entry->ref.offset, 2);
-	memcpy(refs + lanes * 6 + lane * 2, &entry->ref.version, 2);
+	put_ref(index, block, lane, entry->ref, entry->superseded);
 	posting->used++;
 	set_lower(index, page);
 }
@@ -185,14 +226,11 @@ move_entry(const SpfIndex *index, Page page, int to, int from)
 	int			lanes = index->shape.lanes;
 	uint8_t    *to_block = POSTING_BLOCKS(page) + (Size) (to / lanes) * index->block_bytes;
 	uint8_t    *from_block = POSTING_BLOCKS(page) + (Size) (from / lanes) * index->block_bytes;
-	uint8_t    *refs = to_block + index->shape.bytes;
 	SpfRecordRef ref = spf_posting_ref(index, from_block, from % lanes);
-	int			lane = to % lanes;
 
-	spf_block_copy(&index->shape, to_block, lane, from_block, from % lanes);
-	memcpy(refs + lane * 4, &ref.block, 4);
-	memcpy(refs + lanes * 4 + lane * 2, &ref.offset, 2);
-	memcpy(refs + lanes * 6 + lane * 2, &ref.version, 2);
+	spf_block_copy(&index->shape, to_block, to % lanes, from_block, from % lanes);
+	put_ref(index, to_block, to % lanes, ref,
+			spf_posting_superseded(index, from_block, from % lanes));
 }
 
 static SpfPostingData *
@@ -226,12 +264,33 @@ create_page(const SpfIndex *index, Buffer buf, const SpfPostingData *header,
 	page = spf_write_page(&write, buf, true);
 	posting = init_posting(index, page, header->level);
 	posting->flags = header->flags;
+	posting->count = header->count;
+	posting->also = header->also;
 	posting->total = header->total;
 	posting->next = header->next;
 	posting->of = header->of;
 	for (int i = 0; i < nentries; i++)
 		add_entry(index, page, &entries[i]);
 	spf_write_finish(&write);
+}
+
+/*
+ * Widen a range of distances from the centroid by those of some entries; 0 to 0 is the
+ * range of none.
+ */
+static void
+widen_range(const SpfIndex *index, const SpfEntry *entries, int nentries, float *min, float *max)
+{
+	for (int i = 0; i < nentries; i++)
+	{
+		float		nearest;
+		float		farthest;
+
+		spf_entry_distance(&index->shape, entries[i].code, &entries[i].numbers, &nearest,
+						   &farthest);
+		*min = *max > 0 ? Min(*min, nearest) : nearest;
+		*max = Max(*max, Min(farthest, FLT_MAX));
+	}
 }
 
 /* The generation that spf_page_init will give to a page. */
@@ -245,7 +304,7 @@ generation_to_come(Page page)
 }
 
 SpfPageRef
-spf_posting_create(const SpfIndex *index, int level, SpfRecordRef centroid,
+spf_posting_create(const SpfIndex *index, const SpfPostingBirth *birth,
 				   const SpfEntry *entries, int nentries)
 {
 	int			per_page = spf_posting_page_entries(index);
@@ -253,6 +312,8 @@ spf_posting_create(const SpfIndex *index, int level, SpfRecordRef centroid,
 	int			npages = Max(1, (now + per_page - 1) / per_page);
 	Buffer		bufs[MAX_CREATE_PAGES];
 	SpfPageRef	refs[MAX_CREATE_PAGES + 1];
+	float		rest_min = 0;
+	float		rest_max = 0;
 
 	/*
 	 * Allocated in order, so that the pages are contiguous where the relation
@@ -269,27 +330,37 @@ spf_posting_create(const SpfIndex *index, int level, SpfRecordRef centroid,
 	/* From the back, so that no link is logged before what it leads to. */
 	for (int i = npages - 1; i >= 0; i--)
 	{
-		SpfPostingData header = {.level = level,.next = refs[i + 1]};
+		SpfPostingData header = {.level = birth->level,.next = refs[i + 1]};
 
 		if (i == 0)
 		{
-			header.flags = POSTING_HEAD | (index->building ? 0 : POSTING_UNPROVEN);
+			header.flags = POSTING_HEAD | (index->building ? 0 : POSTING_UNPROVEN) |
+				(birth->due ? POSTING_DUE : 0);
+			header.count = Min(birth->changes, PG_UINT16_MAX);
+			header.also.superseded_at = birth->superseded_at;
 			header.total = now;
-			header.of.centroid = centroid;
+			header.of.centroid = birth->centroid;
 		}
 		else
+		{
 			header.of.owner = refs[0];
+			header.also.rest.min = rest_min;
+			header.also.rest.max = rest_max;
+		}
 		create_page(index, bufs[i], &header, &entries[i * per_page],
 					Min(now - i * per_page, per_page));
 		UnlockReleaseBuffer(bufs[i]);
+		if (i > 0)
+			widen_range(index, &entries[i * per_page], Min(now - i * per_page, per_page),
+						&rest_min, &rest_max);
 	}
 
 	for (int e = now; e < nentries; e++)
 	{
-		bool		due;
+		SpfPostingDue due;
 
 		CHECK_FOR_INTERRUPTS();
-		while (spf_posting_append(index, refs[0], level, &entries[e], &due) == SPF_APPEND_FULL)
+		while (spf_posting_append(index, refs[0], birth->level, &entries[e], &due) == SPF_APPEND_FULL)
 			spf_posting_push_down(index, refs[0]);
 	}
 	return refs[0];
@@ -313,16 +384,23 @@ lock_live_head(const SpfIndex *index, Buffer pinned, SpfPageRef head, SpfPosting
 	return buf;
 }
 
+static SpfPostingDue
+how_due(uint32 total, uint32 split_at)
+{
+	return total <= split_at ? SPF_NOT_DUE :
+		total / SPF_OVERDUE_SHARE > split_at ? SPF_OVERDUE : SPF_DUE;
+}
+
 SpfAppendResult
 spf_posting_append(const SpfIndex *index, SpfPageRef head, int level, const SpfEntry *entry,
-				   bool *due)
+				   SpfPostingDue *due)
 {
 	SpfPostingView view;
 	Buffer		buf = lock_live_head(index, spf_page_pin(index->rel, head.block), head, &view);
 	SpfWrite	write;
 	Page		page;
 
-	*due = false;
+	*due = SPF_NOT_DUE;
 	if (!BufferIsValid(buf))
 		return SPF_APPEND_GONE;
 	if (view.level != level)
@@ -332,7 +410,7 @@ spf_posting_append(const SpfIndex *index, SpfPageRef head, int level, const SpfE
 	}
 	if (view.used >= spf_posting_page_entries(index))
 	{
-		*due = view.total >= view.split_at;
+		*due = how_due(view.total + 1, view.split_at);
 		UnlockReleaseBuffer(buf);
 		return SPF_APPEND_FULL;
 	}
@@ -340,7 +418,9 @@ spf_posting_append(const SpfIndex *index, SpfPageRef head, int level, const SpfE
 	page = spf_write_page(&write, buf, false);
 	add_entry(index, page, entry);
 	SpfPagePosting(page)->total++;
-	*due = SpfPagePosting(page)->total > view.split_at;
+	if (!entry->moved)
+		count_changes(SpfPagePosting(page), 1);
+	*due = how_due(SpfPagePosting(page)->total, view.split_at);
 	spf_write_finish(&write);
 	UnlockReleaseBuffer(buf);
 	return SPF_APPENDED;
@@ -393,6 +473,7 @@ collect_refs(const SpfIndex *index, const SpfPostingView *view, SpfPostingEntrie
 	{
 		*space = Max(*space * 2, entries->n + view->used);
 		entries->refs = repalloc_huge(entries->refs, *space * sizeof(SpfRecordRef));
+		entries->superseded = repalloc_huge(entries->superseded, *space * sizeof(bool));
 	}
 	for (int b = 0; b < spf_posting_nblocks(index, view); b++)
 	{
@@ -400,7 +481,13 @@ collect_refs(const SpfIndex *index, const SpfPostingView *view, SpfPostingEntrie
 		int			lanes = spf_posting_lanes(index, view, b);
 
 		for (int lane = 0; lane < lanes; lane++)
+		{
+			bool		superseded = spf_posting_superseded(index, block, lane);
+
+			entries->superseded[entries->n] = superseded;
+			entries->nsuperseded += superseded;
 			entries->refs[entries->n++] = spf_posting_ref(index, block, lane);
+		}
 	}
 }
 
@@ -411,8 +498,10 @@ spf_posting_read(const SpfIndex *index, SpfPageRef head, SpfPostingEntries *entr
 	int			space = spf_posting_page_entries(index);
 	BlockNumber pages = 0;
 
-	entries->n = 0;
+	entries->head = head;
+	entries->n = entries->nsuperseded = 0;
 	entries->refs = palloc(space * sizeof(SpfRecordRef));
+	entries->superseded = palloc(space * sizeof(bool));
 	while (BlockNumberIsValid(page.block))
 	{
 		Buffer		buf = spf_page_follow(index->rel, page, SPF_PAGE_POSTING,
@@ -432,6 +521,9 @@ spf_posting_read(const SpfIndex *index, SpfPageRef head, SpfPostingEntries *entr
 			}
 			entries->level = view.level;
 			entries->total = view.total;
+			entries->changes = view.changes;
+			entries->due = view.due;
+			entries->superseded_at = view.superseded_at;
 			entries->centroid = view.centroid;
 		}
 		else if (view.head || !SpfPageRefEquals(view.owner, head))
@@ -462,6 +554,18 @@ spf_posting_set_proven(Page page)
 }
 
 void
+spf_posting_set_changes(Page page, uint32 changes)
+{
+	SpfPagePosting(page)->count = Min(changes, PG_UINT16_MAX);
+}
+
+void
+spf_posting_set_done(Page page)
+{
+	SpfPagePosting(page)->flags &= ~POSTING_DUE;
+}
+
+void
 spf_posting_set_split_at(Page page, uint32 split_at)
 {
 	SpfPagePosting(page)->split_at = split_at;
@@ -475,9 +579,10 @@ spf_posting_retire(Page page, const SpfPageRef *forwards, int nforwards)
 
 	Assert(nforwards <= SPF_MAX_FORWARDS);
 	posting->flags |= POSTING_RETIRED;
+	posting->flags &= ~POSTING_DUE;
 	posting->used = 0;
 	posting->total = 0;
-	posting->nforwards = nforwards;
+	posting->count = nforwards;
 	content->retired = ReadNextFullTransactionId();
 	memcpy(content->forwards, forwards, nforwards * sizeof(SpfPageRef));
 	((PageHeader) page)->pd_lower =
@@ -491,84 +596,141 @@ spf_posting_retired_at(Page page)
 	return ((SpfRetiredData *) POSTING_BLOCKS(page))->retired;
 }
 
-void
-spf_posting_free_chain(const SpfIndex *index, SpfPageRef head, SpfPageRef next)
+/* Free a page of a retired posting, and say so; its next page is returned. */
+static SpfPageRef
+free_page(const SpfIndex *index, SpfPageRef head, SpfPageRef page, int *freed)
 {
-	while (BlockNumberIsValid(next.block))
-	{
-		Buffer		buf = spf_page_follow(index->rel, next, SPF_PAGE_POSTING,
-										  BUFFER_LOCK_EXCLUSIVE);
-		SpfPostingView view;
+	Buffer		buf = spf_page_follow(index->rel, page, SPF_PAGE_POSTING, BUFFER_LOCK_EXCLUSIVE);
+	bool		is_head = SpfPageRefEquals(head, page);
+	SpfPageRef	next = SPF_NO_PAGE;
+	SpfPostingView view;
 
-		if (!BufferIsValid(buf))
-			return;
-		spf_posting_view(index, buf, &view);
-		next = SPF_NO_PAGE;
-		if (!view.head && SpfPageRefEquals(view.owner, head))
-		{
-			next = view.next;
-			spf_page_free(index->rel, buf, true);
-		}
+	if (!BufferIsValid(buf))
+		return next;
+	spf_posting_view(index, buf, &view);
+	if (is_head ? view.retired : !view.head && SpfPageRefEquals(view.owner, head))
+	{
+		next = view.next;
+		spf_page_free(index->rel, buf, true);
 		UnlockReleaseBuffer(buf);
+		RecordFreeIndexPage(index->rel, page.block);
+		FreeSpaceMapVacuumRange(index->rel, page.block, page.block + 1);
+		(*freed)++;
 	}
+	else
+		UnlockReleaseBuffer(buf);
+	return next;
 }
 
-/* Which entries of a page are to stay: fills keep[], returns how many go. */
+int
+spf_posting_free(const SpfIndex *index, SpfPageRef head, SpfPageRef next)
+{
+	int			freed = 0;
+
+	while (BlockNumberIsValid(next.block))
+	{
+		CHECK_FOR_INTERRUPTS();
+		next = free_page(index, head, next, &freed);
+	}
+	(void) free_page(index, head, head, &freed);
+	return freed;
+}
+
+/*
+ * A page of a posting, locked together with its head: counts of both change together.  Nothing is read in
+ * under a lock.
+ */
+typedef struct SpfLockedPage
+{
+	Buffer		head;			/* InvalidBuffer when the posting is gone */
+	Buffer		buf;			/* the page; may be the head; InvalidBuffer when it is gone */
+	SpfPostingView view;		/* of the page */
+} SpfLockedPage;
+
+static bool
+lock_with_head(const SpfIndex *index, SpfPageRef head, SpfPageRef page, SpfLockedPage *locked)
+{
+	bool		is_head = SpfPageRefEquals(head, page);
+	Buffer		pinned = is_head ? InvalidBuffer : spf_page_pin(index->rel, page.block);
+
+	locked->head = lock_live_head(index, spf_page_pin(index->rel, head.block), head,
+								  &locked->view);
+	locked->buf = locked->head;
+	if (!BufferIsValid(locked->head))
+	{
+		if (BufferIsValid(pinned))
+			ReleaseBuffer(pinned);
+		return false;
+	}
+	if (is_head)
+		return true;
+	if (page.block == head.block)
+		spf_page_corrupted(index->rel, head.block, "A posting goes on at its own head.");
+	locked->buf = spf_page_follow_pinned(index->rel, pinned, page, SPF_PAGE_POSTING,
+										 BUFFER_LOCK_EXCLUSIVE);
+	if (!BufferIsValid(locked->buf))
+	{
+		UnlockReleaseBuffer(locked->head);
+		return false;
+	}
+	spf_posting_view(index, locked->buf, &locked->view);
+	if (locked->view.head || !SpfPageRefEquals(locked->view.owner, head))
+		spf_page_corrupted(index->rel, page.block, "A posting goes on at another's page.");
+	return true;
+}
+
+/* Both pages, for writing: returns the page, and the head's in *head. */
+static Page
+write_locked(SpfWrite *write, const SpfLockedPage *locked, Page *head)
+{
+	*head = spf_write_page(write, locked->head, false);
+	return locked->buf == locked->head ? *head : spf_write_page(write, locked->buf, false);
+}
+
+static void
+unlock_with_head(const SpfLockedPage *locked)
+{
+	if (locked->buf != locked->head)
+		UnlockReleaseBuffer(locked->buf);
+	UnlockReleaseBuffer(locked->head);
+}
+
+/* Which entries of a page are to stay: fills keep[], returns how many go, and *live, how many of those were live. */
 static int
 choose_dead(const SpfIndex *index, const SpfPostingView *view, SpfRefIsDead is_dead,
-			void *state, bool *keep)
+			void *state, bool *keep, int *live)
 {
 	int			dead = 0;
 
+	*live = 0;
 	for (int i = 0; i < view->used; i++)
 	{
 		const uint8_t *block = spf_posting_block(index, view, i / index->shape.lanes);
+		int			lane = i % index->shape.lanes;
+		bool		superseded = spf_posting_superseded(index, block, lane);
 
-		keep[i] = !is_dead(spf_posting_ref(index, block, i % index->shape.lanes), state);
+		keep[i] = !is_dead(spf_posting_ref(index, block, lane), superseded, state);
 		dead += !keep[i];
+		*live += !keep[i] && !superseded;
 	}
 	return dead;
 }
 
 int
 spf_posting_sweep_page(const SpfIndex *index, SpfPageRef head, SpfPageRef page,
-					   SpfRefIsDead is_dead, void *state,
-					   BufferAccessStrategy strategy, SpfPageRef *next)
+					   SpfRefIsDead is_dead, void *state, SpfPageRef *next)
 {
-	bool		is_head = SpfPageRefEquals(head, page);
-	Buffer		head_buf;
-	Buffer		buf;
-	Buffer		pinned = InvalidBuffer;
-	SpfPostingView view;
-	bool	   *keep = palloc(spf_posting_page_entries(index) * sizeof(bool));
-	int			dead = 0;
+	SpfLockedPage locked;
+	bool	   *keep;
+	int			dead;
+	int			live;
 
 	*next = SPF_NO_PAGE;
-
-	/* nothing is read in under a lock */
-	if (!is_head)
-		pinned = spf_page_pin(index->rel, page.block);
-	head_buf = lock_live_head(index, spf_page_pin(index->rel, head.block), head, &view);
-	buf = head_buf;
-	if (BufferIsValid(head_buf) && !is_head)
-	{
-		if (page.block == head.block)
-			spf_page_corrupted(index->rel, head.block, "A posting goes on at its own head.");
-
-		/* its head stays locked: both counts change together */
-		buf = spf_page_follow_pinned(index->rel, pinned, page, SPF_PAGE_POSTING,
-									 BUFFER_LOCK_EXCLUSIVE);
-		pinned = InvalidBuffer;
-		if (BufferIsValid(buf))
-			spf_posting_view(index, buf, &view);
-		if (BufferIsValid(buf) && (view.head || !SpfPageRefEquals(view.owner, head)))
-			spf_page_corrupted(index->rel, page.block, "A posting goes on at another's page.");
-	}
-	if (BufferIsValid(buf))
-	{
-		*next = view.next;
-		dead = choose_dead(index, &view, is_dead, state, keep);
-	}
+	if (!lock_with_head(index, head, page, &locked))
+		return 0;
+	*next = locked.view.next;
+	keep = palloc(Max(locked.view.used, 1) * sizeof(bool));
+	dead = choose_dead(index, &locked.view, is_dead, state, keep, &live);
 	if (dead > 0)
 	{
 		SpfWrite	write;
@@ -577,9 +739,8 @@ spf_posting_sweep_page(const SpfIndex *index, SpfPageRef head, SpfPageRef page,
 		int			to = 0;
 
 		spf_write_begin(&write, index->rel, false);
-		head_page = spf_write_page(&write, head_buf, false);
-		p = is_head ? head_page : spf_write_page(&write, buf, false);
-		for (int from = 0; from < view.used; from++)
+		p = write_locked(&write, &locked, &head_page);
+		for (int from = 0; from < locked.view.used; from++)
 		{
 			if (!keep[from])
 				continue;
@@ -590,14 +751,122 @@ spf_posting_sweep_page(const SpfIndex *index, SpfPageRef head, SpfPageRef page,
 		SpfPagePosting(p)->used = to;
 		set_lower(index, p);
 		SpfPagePosting(head_page)->total -= Min((uint32) dead, SpfPagePosting(head_page)->total);
+		count_changes(SpfPagePosting(head_page), live);
 		spf_write_finish(&write);
 	}
-	if (BufferIsValid(buf) && !is_head)
-		UnlockReleaseBuffer(buf);
-	if (BufferIsValid(head_buf))
-		UnlockReleaseBuffer(head_buf);
-	if (BufferIsValid(pinned))
-		ReleaseBuffer(pinned);
+	unlock_with_head(&locked);
 	pfree(keep);
 	return dead;
+}
+
+static bool
+is_among(SpfRecordRef ref, const SpfRecordRef *refs, int n)
+{
+	return bsearch(&ref, refs, n, sizeof(SpfRecordRef), spf_record_ref_cmp) != NULL;
+}
+
+/* How many live entries of a page are among refs[n]. */
+static int
+count_among(const SpfIndex *index, const SpfPostingView *view, const SpfRecordRef *refs, int n)
+{
+	int			found = 0;
+
+	for (int i = 0; i < view->used; i++)
+	{
+		const uint8_t *block = spf_posting_block(index, view, i / index->shape.lanes);
+		int			lane = i % index->shape.lanes;
+
+		if (!spf_posting_superseded(index, block, lane))
+			found += is_among(spf_posting_ref(index, block, lane), refs, n);
+	}
+	return found;
+}
+
+/*
+ * On a page being written, flag the live entries that are among refs[n]; with `sweep` those flagged
+ * before go.  Returns how many went.
+ */
+static int
+flag_entries(const SpfIndex *index, Page page, const SpfRecordRef *refs, int n, bool sweep)
+{
+	SpfPostingData *posting = SpfPagePosting(page);
+	int			used = posting->used;
+	int			to = 0;
+
+	for (int from = 0; from < used; from++)
+	{
+		int			lane = from % index->shape.lanes;
+		uint8_t    *block = POSTING_BLOCKS(page) +
+			(Size) (from / index->shape.lanes) * index->block_bytes;
+		SpfRecordRef ref = spf_posting_ref(index, block, lane);
+		bool		superseded = spf_posting_superseded(index, block, lane);
+
+		if (superseded && sweep)
+			continue;
+		if (!superseded && is_among(ref, refs, n))
+			put_ref(index, block, lane, ref, true);
+		if (to != from)
+			move_entry(index, page, to, from);
+		to++;
+	}
+	posting->used = to;
+	set_lower(index, page);
+	return used - to;
+}
+
+int
+spf_posting_supersede(const SpfIndex *index, SpfPageRef head, const SpfRecordRef *refs, int n)
+{
+	SpfPageRef	page = head;
+	BlockNumber pages = 0;
+	bool		sweep = false;
+	int			all = 0;
+
+	while (BlockNumberIsValid(page.block) && all < n)
+	{
+		SpfLockedPage locked;
+		int			found;
+
+		if (!lock_with_head(index, head, page, &locked))
+			break;
+		if (pages++ > RelationGetNumberOfBlocks(index->rel))
+			spf_page_corrupted(index->rel, head.block, "A posting's pages have no end.");
+		if (pages == 1)
+			sweep = spf_may_forget(index->rel, head.block, locked.view.superseded_at);
+		page = locked.view.next;
+		found = count_among(index, &locked.view, refs, n);
+		if (found > 0)
+		{
+			SpfWrite	write;
+			Page		head_page;
+			Page		p;
+			int			swept;
+
+			spf_write_begin(&write, index->rel, false);
+			p = write_locked(&write, &locked, &head_page);
+			swept = flag_entries(index, p, refs, n, sweep);
+			SpfPagePosting(head_page)->total -= Min((uint32) swept,
+													SpfPagePosting(head_page)->total);
+			SpfPagePosting(head_page)->also.superseded_at = ReadNextFullTransactionId();
+			spf_write_finish(&write);
+			all += found;
+		}
+		unlock_with_head(&locked);
+	}
+	return all;
+}
+
+void
+spf_posting_swept(const SpfIndex *index, SpfPageRef head)
+{
+	SpfPostingView view;
+	Buffer		buf = lock_live_head(index, spf_page_pin(index->rel, head.block), head, &view);
+	SpfWrite	write;
+
+	if (!BufferIsValid(buf))
+		return;
+	spf_write_begin(&write, index->rel, false);
+	SpfPagePosting(spf_write_page(&write, buf, false))->also.superseded_at = InvalidFullTransactionId;
+	spf_write_finish(&write);
+	UnlockReleaseBuffer(buf);
 }

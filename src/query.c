@@ -191,6 +191,15 @@ spf_query_record(const SpfQuery *query, const int8_t *v,
 	}
 }
 
+/* A score is never NaN, whatever overflowed. */
+static float
+known_score(const SpfQuery *query, float score)
+{
+	if (isnan(score))
+		return query->metric == SPF_IP ? 0 : FLT_MAX;
+	return to_float(score);
+}
+
 float
 spf_query_centroid(const SpfQuery *query, const float *c)
 {
@@ -198,19 +207,42 @@ spf_query_centroid(const SpfQuery *query, const float *c)
 	float		score;
 
 	if (query->metric == SPF_IP)
-	{
-		score = c != NULL ? -(query->offset + spf_kernels->dot(query->q, c, n)) : -query->offset;
-		return isnan(score) ? 0 : to_float(score);
-	}
+		return known_score(query, c == NULL ? -query->offset :
+						   -(query->offset + spf_kernels->dot(query->q, c, n)));
 	score = c != NULL ? spf_kernels->l2sq(query->q, c, n) : query->norm2;
-	if (query->metric == SPF_COSINE)
-		score /= 2;
-	return isnan(score) ? FLT_MAX : to_float(score);
+	return known_score(query, query->metric == SPF_COSINE ? score / 2 : score);
 }
 
-/* The scalars of a scan of a posting whose centroid has this score. */
-static SpfBound
-posting_bound(const SpfQuery *query, float centroid, float threshold)
+float
+spf_query_ring(const SpfQuery *query, float centroid, float min, float max)
+{
+	double		half = query->metric == SPF_COSINE ? 0.5 : 1;
+	double		away = sqrt(fmax(0, centroid / half));
+	double		gap = fmax(min - away, away - max);
+
+	if (query->metric == SPF_IP || !(away < HUGE_SCORE))
+		return -INFINITY;
+
+	/* less what the numbers may have been rounded by: they are of the size of `away` */
+	gap = fmax(0, gap - 1e-5 * (away + fabs(gap)));
+	return to_float(gap * gap * half);
+}
+
+float
+spf_query_coded_centroid(const SpfQuery *query, const int8_t *v, float scale)
+{
+	int			n = query->shape.padded;
+	float		score;
+
+	if (query->metric == SPF_IP)
+		return known_score(query, -(query->offset +
+									scale * spf_kernels->dot_i8(query->q, v, n)));
+	score = spf_kernels->l2sq_i8(query->q, v, scale, n);
+	return known_score(query, query->metric == SPF_COSINE ? score / 2 : score);
+}
+
+void
+spf_query_posting(const SpfQuery *query, float centroid, float caution, SpfBound *out)
 {
 	float		length = query->metric == SPF_IP ? query->norm2 : fmaxf(0, centroid);
 	bool		known = fabsf(centroid) < HUGE_SCORE && length < HUGE_SCORE;
@@ -232,26 +264,36 @@ posting_bound(const SpfQuery *query, float centroid, float threshold)
 	}
 	bound.lut_delta = query->lut_delta;
 	bound.lut_base = query->lut_base;
-	bound.perp_factor = known ? bound.m * query->spread * sqrtf(length) : INFINITY;
-	bound.lut_factor = to_float(bound.m * SIGMAS * (double) query->lut_sigma);
-	bound.threshold = threshold;
-	return bound;
+	bound.perp_factor = known ? caution * bound.m * query->spread * sqrtf(length) : INFINITY;
+	bound.lut_factor = to_float(caution * bound.m * SIGMAS * (double) query->lut_sigma);
+	bound.threshold = INFINITY;
+	*out = bound;
+}
+
+uint32_t
+spf_query_posting_block(const SpfQuery *query, const SpfBound *bound, const uint8_t *block,
+						int used, float *est, float *lower)
+{
+	const SpfShape *shape = &query->shape;
+	const float *add = (const float *) (block + shape->codes_bytes);
+	const float *mul = add + shape->lanes;
+	const uint16_t *perp = (const uint16_t *) (mul + shape->lanes);
+	uint32_t	sums[SPF_MAX_LANES];
+	uint32_t	mask;
+
+	/* all lanes, for unused ones cost nothing; their numbers mean nothing */
+	spf_kernels->scan(block, query->lut, shape->padded / 4, shape->bits, shape->lanes, sums);
+	mask = spf_kernels->bound(sums, add, mul, perp, shape->lanes, bound, est, lower);
+	return used < SPF_MAX_LANES ? mask & ((UINT32_C(1) << used) - 1) : mask;
 }
 
 uint32_t
 spf_query_block(const SpfQuery *query, float centroid, const uint8_t *block,
 				int used, float threshold, float *est, float *lower)
 {
-	const SpfShape *shape = &query->shape;
-	const float *add = (const float *) (block + shape->codes_bytes);
-	const float *mul = add + shape->lanes;
-	const uint16_t *perp = (const uint16_t *) (mul + shape->lanes);
-	SpfBound	bound = posting_bound(query, centroid, threshold);
-	uint32_t	sums[SPF_MAX_LANES];
-	uint32_t	mask;
+	SpfBound	bound;
 
-	/* all lanes, for unused ones cost nothing; their numbers mean nothing */
-	spf_kernels->scan(block, query->lut, shape->padded / 4, shape->bits, shape->lanes, sums);
-	mask = spf_kernels->bound(sums, add, mul, perp, shape->lanes, &bound, est, lower);
-	return used < SPF_MAX_LANES ? mask & ((UINT32_C(1) << used) - 1) : mask;
+	spf_query_posting(query, centroid, 1, &bound);
+	bound.threshold = threshold;
+	return spf_query_posting_block(query, &bound, block, used, est, lower);
 }

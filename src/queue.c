@@ -11,6 +11,7 @@
 
 #include "utils/memutils.h"
 
+#include "order.h"
 #include "queue.h"
 
 void
@@ -20,11 +21,6 @@ spf_queue_init(SpfQueue *queue, int space)
 	queue->nitems = 0;
 	queue->nheap = 0;
 	queue->space = space;
-	queue->far = NULL;
-	queue->nfar = 0;
-	queue->far_space = 0;
-	queue->far_bound = INFINITY;
-	queue->memory = space * sizeof(SpfItem);
 }
 
 void
@@ -33,7 +29,6 @@ spf_queue_grow(SpfQueue *queue, int more)
 	while (queue->nitems + more > queue->space)
 		queue->space *= 2;
 	queue->items = repalloc_huge(queue->items, queue->space * sizeof(SpfItem));
-	queue->memory = (queue->space + queue->far_space) * sizeof(SpfItem);
 }
 
 static void
@@ -87,6 +82,42 @@ spf_queue_order(SpfQueue *queue)
 	queue->nheap = queue->nitems;
 }
 
+void
+spf_queue_trim(SpfQueue *queue, double bound)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < queue->nitems; i++)
+	{
+		if (queue->items[i].bound < bound)
+			queue->items[kept++] = queue->items[i];
+	}
+	queue->nitems = kept;
+	queue->nheap = 0;
+}
+
+/* More than so many are left in a heap's order, of which the first are among the first as well. */
+#define SORTED			128
+
+void
+spf_queue_sort(SpfQueue *queue)
+{
+	SpfItem    *items = queue->items;
+
+	spf_queue_order(queue);
+	if (queue->nitems > SORTED)
+		return;
+	for (int i = 1; i < queue->nitems; i++)
+	{
+		SpfItem		item = items[i];
+		int			j = i;
+
+		for (; j > 0 && items[j - 1].bound > item.bound; j--)
+			items[j] = items[j - 1];
+		items[j] = item;
+	}
+}
+
 SpfItem
 spf_queue_pop(SpfQueue *queue)
 {
@@ -106,67 +137,126 @@ spf_queue_pop(SpfQueue *queue)
 	return first;
 }
 
-void
-spf_queue_push_far(SpfQueue *queue, double bound, SpfItemKind kind, SpfRecordRef ref)
-{
-	SpfItem    *item;
+/* ---- entries, in order as far as anyone asks ---- */
 
-	if (queue->nfar == queue->far_space)
+/*
+ * A run is as long as was asked for, or this share of what is left; the limit of its keys is
+ * drawn from so many samples.
+ */
+#define RUN_SHARE		32
+#define SAMPLES			32
+
+void
+spf_pool_init(SpfPool *pool, int space, int run_length)
+{
+	memset(pool, 0, sizeof(*pool));
+	pool->space = space;
+	pool->keys = palloc_extended(space * sizeof(float), MCXT_ALLOC_HUGE);
+	pool->refs = palloc_extended(space * sizeof(SpfRecordRef), MCXT_ALLOC_HUGE);
+	pool->run_length = Min(run_length, SPF_MAX_SORTED / 4);
+	pool->run_space = space;
+	pool->run = palloc(pool->run_space * sizeof(int));
+	pool->least = INFINITY;
+}
+
+void
+spf_pool_grow(SpfPool *pool, int more)
+{
+	while (pool->n + more > pool->space)
+		pool->space *= 2;
+	pool->keys = repalloc_huge(pool->keys, pool->space * sizeof(float));
+	pool->refs = repalloc_huge(pool->refs, pool->space * sizeof(SpfRecordRef));
+}
+
+static int
+compare_keys(const void *a, const void *b, void *keys)
+{
+	float		x = ((const float *) keys)[*(const int *) a];
+	float		y = ((const float *) keys)[*(const int *) b];
+
+	return x < y ? -1 : x > y;
+}
+
+/* A key that a run's length of those not taken are below, by a sample; INFINITY if all may be. */
+static float
+draw_limit(const SpfPool *pool)
+{
+	float		sample[SAMPLES];
+	int			run = Max(pool->run_length, pool->left / RUN_SHARE);
+	int			n = 0;
+	int			rank;
+
+	if (pool->left <= 2 * run)
+		return INFINITY;
+	for (int s = 0; s < SAMPLES; s++)
 	{
-		queue->far_space = Max(1024, queue->far_space * 2);
-		queue->far = queue->far ?
-			repalloc_huge(queue->far, queue->far_space * sizeof(SpfItem)) :
-			palloc(queue->far_space * sizeof(SpfItem));
-		queue->memory = (queue->space + queue->far_space) * sizeof(SpfItem);
+		sample[n] = pool->keys[(int) ((int64) pool->n * s / SAMPLES)];
+		n += !isinf(sample[n]);
 	}
-	item = &queue->far[queue->nfar++];
-	item->bound = bound;
-	item->ref = spf_item_tag(ref, kind);
-	queue->far_bound = Min(queue->far_bound, bound);
+	rank = (int) ((int64) run * n / pool->left) + 1;
+	return rank < n ? spf_keys_ranked(sample, n, rank) : INFINITY;
 }
 
-void
-spf_queue_absorb(SpfQueue *queue)
-{
-	if (queue->nitems + queue->nfar > queue->space)
-		spf_queue_grow(queue, queue->nfar);
-	memcpy(queue->items + queue->nitems, queue->far, queue->nfar * sizeof(SpfItem));
-	queue->nitems += queue->nfar;
-	queue->nfar = 0;
-	queue->far_bound = INFINITY;
-}
-
-void
-spf_queue_trim(SpfQueue *queue, double bound)
+/* Close the gaps that those taken have left. */
+static void
+close_gaps(SpfPool *pool)
 {
 	int			kept = 0;
 
-	for (int i = 0; i < queue->nitems; i++)
+	for (int i = 0; i < pool->n; i++)
 	{
-		if (queue->items[i].bound < bound || spf_item_kind(&queue->items[i]) != SPF_ITEM_ENTRY)
-			queue->items[kept++] = queue->items[i];
+		if (isinf(pool->keys[i]))
+			continue;
+		pool->keys[kept] = pool->keys[i];
+		pool->refs[kept++] = pool->refs[i];
 	}
-	queue->nitems = kept;
-	queue->nheap = 0;
+	pool->n = kept;
 }
 
-int
-spf_queue_pop_entries(SpfQueue *queue, struct spf_seen_hash *seen, SpfRecordRef *refs, int want)
+void
+spf_pool_pick(SpfPool *pool)
 {
-	const SpfItem *first;
-	int			n = 0;
+	float		limit;
+	int			found;
 
-	while (n < want && (first = spf_queue_first(queue)) != NULL &&
-		   spf_item_kind(first) == SPF_ITEM_ENTRY)
+	if (pool->left < pool->n / 2)
+		close_gaps(pool);
+	if (pool->run_space < pool->n)
 	{
-		SpfItem		item = spf_queue_pop(queue);
-
-		refs[n] = spf_item_ref(&item);
-		if (spf_seen_add(seen, refs[n]))
-			n++;
+		pool->run_space = pool->space;
+		pfree(pool->run);
+		pool->run = palloc_extended(pool->run_space * sizeof(int), MCXT_ALLOC_HUGE);
 	}
-	qsort(refs, n, sizeof(SpfRecordRef), spf_record_ref_cmp);
-	return n;
+	limit = draw_limit(pool);
+	found = spf_keys_below(pool->keys, pool->n, limit, pool->run);
+
+	/* the sample may have been of the least, or all keys are equal */
+	if (found == 0)
+		found = spf_keys_below(pool->keys, pool->n, limit = INFINITY, pool->run);
+	pool->least = limit;
+	if (found <= SPF_MAX_SORTED)
+		spf_keys_sort(pool->keys, pool->run, found);
+	else
+		qsort_arg(pool->run, found, sizeof(int), compare_keys, pool->keys);
+	pool->run_next = 0;
+	pool->run_seen = 0;
+	pool->run_end = found;
+}
+
+void
+spf_pool_trim(SpfPool *pool, float limit)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < pool->n; i++)
+	{
+		pool->keys[kept] = pool->keys[i];
+		pool->refs[kept] = pool->refs[i];
+		kept += pool->keys[i] < limit;
+	}
+	pool->n = pool->left = kept;
+	pool->run_next = pool->run_end = 0;
+	pool->least = kept > 0 ? -INFINITY : INFINITY;
 }
 
 /* ---- the best upper bounds ---- */
@@ -251,8 +341,32 @@ spf_seen_add(struct spf_seen_hash *seen, SpfRecordRef ref)
 	return !found;
 }
 
+bool
+spf_seen_has(struct spf_seen_hash *seen, SpfRecordRef ref)
+{
+	uint64		key = ((uint64) ref.block << 32) | ((uint32) ref.offset << 16) | ref.version;
+
+	return spf_seen_lookup(seen, key) != NULL;
+}
+
 Size
 spf_seen_memory(struct spf_seen_hash *seen)
 {
 	return seen->size * sizeof(SpfSeenEntry);
+}
+
+int
+spf_pool_take_new(SpfPool *pool, struct spf_seen_hash *seen, double limit, SpfRecordRef *refs,
+				  int want)
+{
+	int			n = 0;
+
+	while (n < want && spf_pool_first(pool) < limit)
+	{
+		refs[n] = spf_pool_take(pool);
+		if (spf_seen_add(seen, refs[n]))
+			n++;
+	}
+	qsort(refs, n, sizeof(SpfRecordRef), spf_record_ref_cmp);
+	return n;
 }

@@ -3,10 +3,10 @@
  * queue.h
  *	  A priority queue of candidates by bound, and a set of those seen.
  *
- * The queue is a binary heap in an array.  Pushing only appends: the heap is
- * put in order when something is popped, because scans push thousands and pop
- * dozens.  (lib/pairingheap.h wants a node allocated and a call to
- * compare for each.)
+ * Entries that were merely seen come by the hundreds and wait in a pool; what was read is in a
+ * queue, a binary heap in an array.  Pushing only appends: the heap is
+ * put in order when something is popped.  (lib/pairingheap.h wants a node
+ * allocated and a call to compare for each.)
  *
  *-------------------------------------------------------------------------
  */
@@ -15,28 +15,24 @@
 
 #include "postgres.h"
 
+#include <math.h>
+
 #include "page.h"
 
 /* What a candidate is by now. */
 typedef enum SpfItemKind
 {
-	SPF_ITEM_ENTRY,				/* seen in a posting: payload is the record's reference */
-	SPF_ITEM_RECORD,			/* record read: payload.block is its number with the owner */
-	SPF_ITEM_ROW,				/* row read: likewise */
-	SPF_ITEM_MORE				/* further rows of a record: likewise */
+	SPF_ITEM_RECORD,			/* its record was read */
+	SPF_ITEM_ROW,				/* a row was read */
+	SPF_ITEM_MORE				/* further rows of a record */
 } SpfItemKind;
 
 typedef struct SpfItem
 {
 	double		bound;			/* pops smallest first */
-	SpfRecordRef ref;			/* or, in ref.block, a number; see SpfItemKind */
+	uint32		number;			/* of record or row, with the owner of the queue */
+	uint32		kind;
 } SpfItem;
-
-/* The kind takes the upper bits of an offset, which no page is large enough to use. */
-#define SPF_KIND_SHIFT		13
-#define SPF_OFFSET_MASK		((1 << SPF_KIND_SHIFT) - 1)
-
-StaticAssertDecl(BLCKSZ / 4 <= SPF_OFFSET_MASK, "offsets leave room for the kind");
 
 typedef struct SpfQueue
 {
@@ -44,45 +40,20 @@ typedef struct SpfQueue
 	int			nitems;
 	int			nheap;			/* of these, the first so many are in heap order */
 	int			space;
-	SpfItem    *far;			/* items not nearer than all those above were when pushed */
-	int			nfar;
-	int			far_space;
-	double		far_bound;		/* the least of their bounds */
-	Size		memory;			/* bytes allocated */
 } SpfQueue;
-
-/* A reference with its kind; one from a damaged page may have any offset. */
-static inline SpfRecordRef
-spf_item_tag(SpfRecordRef ref, SpfItemKind kind)
-{
-	ref.offset = (ref.offset & SPF_OFFSET_MASK) | kind << SPF_KIND_SHIFT;
-	return ref;
-}
-
-static inline SpfItemKind
-spf_item_kind(const SpfItem *item)
-{
-	return (SpfItemKind) (item->ref.offset >> SPF_KIND_SHIFT);
-}
-
-static inline SpfRecordRef
-spf_item_ref(const SpfItem *item)
-{
-	SpfRecordRef ref = item->ref;
-
-	ref.offset &= SPF_OFFSET_MASK;
-	return ref;
-}
 
 extern void spf_queue_init(SpfQueue *queue, int space);
 extern void spf_queue_grow(SpfQueue *queue, int more);
 extern void spf_queue_order(SpfQueue *queue);
 
+/* Put the first items into the order that they are going to be popped in: all, if they are few. */
+extern void spf_queue_sort(SpfQueue *queue);
+
 /* Remove the first item; there must be one. */
 extern SpfItem spf_queue_pop(SpfQueue *queue);
 
 static inline void
-spf_queue_push(SpfQueue *queue, double bound, SpfItemKind kind, SpfRecordRef ref)
+spf_queue_push(SpfQueue *queue, double bound, SpfItemKind kind, uint32 number)
 {
 	SpfItem    *item;
 
@@ -90,28 +61,9 @@ spf_queue_push(SpfQueue *queue, double bound, SpfItemKind kind, SpfRecordRef ref
 		spf_queue_grow(queue, 1);
 	item = &queue->items[queue->nitems++];
 	item->bound = bound;
-	item->ref = spf_item_tag(ref, kind);
+	item->kind = kind;
+	item->number = number;
 }
-
-static inline void
-spf_queue_push_number(SpfQueue *queue, double bound, SpfItemKind kind, uint32 number)
-{
-	SpfRecordRef ref = {number, 0, 0};
-
-	spf_queue_push(queue, bound, kind, ref);
-}
-
-/*
- * Push an item that is probably never popped: it is merely kept, until the
- * first one in line is beyond the nearest such item.
- */
-extern void spf_queue_push_far(SpfQueue *queue, double bound, SpfItemKind kind, SpfRecordRef ref);
-
-/* Take in the far items. */
-extern void spf_queue_absorb(SpfQueue *queue);
-
-/* Forget entries that are not below a bound. */
-extern void spf_queue_trim(SpfQueue *queue, double bound);
 
 /* The first item, or NULL. */
 static inline const SpfItem *
@@ -119,13 +71,99 @@ spf_queue_first(SpfQueue *queue)
 {
 	if (queue->nheap < queue->nitems)
 		spf_queue_order(queue);
-	if (queue->nfar > 0 &&
-		(queue->nitems == 0 || queue->items[0].bound > queue->far_bound))
-	{
-		spf_queue_absorb(queue);
-		spf_queue_order(queue);
-	}
 	return queue->nitems == 0 ? NULL : &queue->items[0];
+}
+
+/* Forget what is not below a bound. */
+extern void spf_queue_trim(SpfQueue *queue, double bound);
+
+/* ---- entries, in order as far as anyone asks ---- */
+
+/*
+ * Scans give hundreds of entries, of which dozens are wanted, nearest first.  So
+ * they are only collected, and when the first is asked for, a run of the nearest is
+ * picked out and sorted; the next run when that is used up.
+ */
+typedef struct SpfPool
+{
+	float	   *keys;			/* INFINITY once taken */
+	SpfRecordRef *refs;
+	int			n;
+	int			space;
+	int			left;			/* not taken */
+	float		least;			/* none of these has a smaller key, those of the run aside */
+	int		   *run;			/* numbers, by key */
+	int			run_next;
+	int			run_end;
+	int			run_seen;		/* looked at ahead */
+	int			run_space;
+	int			run_length;
+} SpfPool;
+
+/* Room for `space` at first; runs are of about `run_length`. */
+extern void spf_pool_init(SpfPool *pool, int space, int run_length);
+extern void spf_pool_grow(SpfPool *pool, int more);
+extern void spf_pool_pick(SpfPool *pool);
+
+/* Forget entries whose keys are not below a limit. */
+extern void spf_pool_trim(SpfPool *pool, float limit);
+
+static inline Size
+spf_pool_memory(const SpfPool *pool)
+{
+	return pool->space * (sizeof(float) + sizeof(SpfRecordRef)) + pool->run_space * sizeof(int);
+}
+
+/* Room for n more entries; returns the number of the first. */
+static inline int
+spf_pool_room(SpfPool *pool, int n)
+{
+	if (pool->n + n > pool->space)
+		spf_pool_grow(pool, n);
+	return pool->n;
+}
+
+/* The first n of the room were filled, with keys less than infinite, `least` being the least. */
+static inline void
+spf_pool_filled(SpfPool *pool, int n, float least)
+{
+	pool->n += n;
+	pool->left += n;
+	pool->least = Min(pool->least, least);
+}
+
+/* The least key of all; INFINITY when there is none. */
+static inline float
+spf_pool_first(SpfPool *pool)
+{
+	if (pool->run_next == pool->run_end || pool->keys[pool->run[pool->run_next]] > pool->least)
+	{
+		if (pool->left == 0)
+			return INFINITY;
+		spf_pool_pick(pool);
+	}
+	return pool->keys[pool->run[pool->run_next]];
+}
+
+/* The next of those that will be taken soon, each once, up to `ahead` of them; NULL if none is. */
+static inline const SpfRecordRef *
+spf_pool_look_ahead(SpfPool *pool, int ahead)
+{
+	pool->run_seen = Max(pool->run_seen, pool->run_next);
+	if (pool->run_seen >= Min(pool->run_next + ahead, pool->run_end))
+		return NULL;
+	return &pool->refs[pool->run[pool->run_seen++]];
+}
+
+/* Take that one. */
+static inline SpfRecordRef
+spf_pool_take(SpfPool *pool)
+{
+	int			i = pool->run[pool->run_next++];
+
+	pool->keys[i] = INFINITY;
+	pool->left--;
+	return pool->refs[i];
 }
 
 /* ---- the best upper bounds ---- */
@@ -160,14 +198,15 @@ struct spf_seen_hash;
  * must not hide what lives in its record's place by now.
  */
 extern bool spf_seen_add(struct spf_seen_hash *seen, SpfRecordRef ref);
+extern bool spf_seen_has(struct spf_seen_hash *seen, SpfRecordRef ref);
 extern struct spf_seen_hash *spf_seen_make(MemoryContext context, uint32 size);
 extern Size spf_seen_memory(struct spf_seen_hash *seen);
 
 /*
- * Pop the entries that are first in line, up to `want`, and give those of
- * records not yet seen; in the order of their pages.
+ * Take the entries with keys below `limit`, up to `want`, and give those of records not yet seen; in
+ * the order of their pages.
  */
-extern int	spf_queue_pop_entries(SpfQueue *queue, struct spf_seen_hash *seen,
-								  SpfRecordRef *refs, int want);
+extern int	spf_pool_take_new(SpfPool *pool, struct spf_seen_hash *seen, double limit,
+							  SpfRecordRef *refs, int want);
 
 #endif							/* SPF_QUEUE_H */

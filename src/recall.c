@@ -302,5 +302,5 @@ spfresh_recall(PG_FUNCTION_ARGS)
 	values[n++] = Int32GetDatum(recall.k);
 	values[n++] = Float8GetDatum(recall.probes / Max(recall.queries, 1));
 	spf_inspect_close(recall.rel, recall.heap, AccessShareLock);
-	return spf_inspect_row(fcinfo, values, nulls);
+	return spf_inspect_row(fcinfo, values, nulls, lengthof(values));
 }

@@ -15,6 +15,7 @@
 #include "storage/freespace.h"
 #include "storage/indexfsm.h"
 
+#include "io.h"
 #include "record_page.h"
 
 /* ---- reading ---- */
@@ -102,8 +103,12 @@ spf_record_look(const SpfIndex *index, Buffer buf, uint16 offset, uint16 version
 	view->numbers.err = view->retired ? 0 : record->err;
 	view->numbers.norm2 = view->retired ? 0 : record->norm2;
 	view->retired_at = InvalidFullTransactionId;
+	view->lsn = InvalidXLogRecPtr;
 	if (view->retired)
+	{
 		view->retired_at = record->retired_at;
+		view->lsn = PageGetLSN(BufferGetPage(buf));
+	}
 	view->code = record->code;
 	view->ntids = record->ntids;
 	view->tids = RECORD_TIDS(record);
@@ -153,41 +158,26 @@ spf_record_fetch(const SpfIndex *index, SpfRecordRef ref, int level,
 	return found;
 }
 
-/* Have a record fetched into the caches.  The page is not locked, so nothing is believed. */
-static void
-prefetch_record(const SpfIndex *index, Buffer buf, uint16 offset)
-{
-	Page		page = BufferGetPage(buf);
-	uint32		start;
-
-	if (offset < FirstOffsetNumber ||
-		SizeOfPageHeaderData + offset * sizeof(ItemIdData) > BLCKSZ)
-		return;
-	start = ItemIdGetOffset(PageGetItemId(page, offset));
-	if (start + offsetof(SpfRecordData, code) + index->padded <= BLCKSZ)
-		spf_prefetch_memory(page + start, offsetof(SpfRecordData, code) + index->padded + 8);
-}
-
 int
 spf_record_read_batch(const SpfIndex *index, const SpfRecordRef *refs, int n,
 					  int level, SpfRecordSeen seen, void *state)
 {
 	Buffer		bufs[SPF_RECORD_BATCH];
+	BlockNumber blocks[SPF_RECORD_BATCH] = {0};
 	int			found = 0;
 
 	Assert(n <= SPF_RECORD_BATCH);
+	for (int i = 0; i < n; i++)
+		blocks[i] = refs[i].block;
+	spf_io_ahead(index->rel, blocks, n);
 	for (int i = 0; i < n; i++)
 	{
 		bufs[i] = InvalidBuffer;
 		if (i == 0 || refs[i].block != refs[i - 1].block)
 			bufs[i] = spf_page_pin(index->rel, refs[i].block);
 	}
-	for (int i = 0, page = 0; i < n; i++)
-	{
-		page = refs[i].block == refs[page].block ? page : i;
-		if (BufferIsValid(bufs[page]))
-			prefetch_record(index, bufs[page], refs[i].offset);
-	}
+	for (int i = 0; i < n; i++)
+		spf_item_announce(index->rel, refs[i].block, refs[i].offset);
 	for (int i = 0; i < n;)
 	{
 		BlockNumber block = refs[i].block;
@@ -256,6 +246,35 @@ spf_record_page_fault(const SpfIndex *index, Buffer buf)
 
 /* ---- writing ---- */
 
+/*
+ * Further TIDs that a new item has room for, for new versions of its rows: what fillfactor says, but at
+ * most MAX_SPARE_TIDS; and nothing that would cost a record, where only a few fit a page.  (Room
+ * in the item, not on the page: an item that has to grow moves others, and all that is logged.)
+ */
+#define MAX_SPARE_TIDS	3
+
+static int
+records_of_length(const SpfIndex *index, int ntids)
+{
+	return SPF_PAGE_SPACE / (MAXALIGN(RECORD_BYTES(index->padded, ntids)) + sizeof(ItemIdData));
+}
+
+static int
+spare_tids(const SpfIndex *index)
+{
+	int			fillfactor = spf_options(index->rel)->fillfactor;
+	int			most = records_of_length(index, 1);
+
+	for (int spare = MAX_SPARE_TIDS; spare > 0; spare--)
+	{
+		int			records = records_of_length(index, 1 + spare);
+
+		if (most >= 16 ? records * 100 >= most * fillfactor : records == most)
+			return spare;
+	}
+	return 0;
+}
+
 /* Form the item for a record; returns its length.  `record` has a page's space. */
 static Size
 form_record(const SpfIndex *index, SpfRecordData *record, int level,
@@ -275,7 +294,7 @@ form_record(const SpfIndex *index, SpfRecordData *record, int level,
 	{
 		record->ntids = ntids;
 		memcpy(RECORD_TIDS(record), tids, ntids * sizeof(ItemPointerData));
-		return MAXALIGN(RECORD_BYTES(index->padded, ntids));
+		return MAXALIGN(RECORD_BYTES(index->padded, ntids + spare_tids(index)));
 	}
 	record->link = child.block;
 	memcpy(RECORD_TAIL(record), &child.generation, sizeof(uint32));
@@ -319,27 +338,29 @@ put_on_fresh_page(const SpfIndex *index, Buffer buf, SpfRecordData *record, Size
 }
 
 /*
- * The bytes of a page that another record of this length has to leave free, for new versions
- * of the page's rows: what fillfactor says, but no more than a few TIDs for each record; and
- * nothing that would cost a record, where only a few fit a page.
+ * The map counts in units that are larger than the differences of interest here: it is told of whole records, in
+ * its units.
  */
-static Size
-fill_reserve(Page page, Size length, int fillfactor)
-{
-	Size		each = length + sizeof(ItemIdData);
-	Size		reserve = Min(SPF_PAGE_SPACE * (100 - fillfactor) / 100,
-							  (PageGetMaxOffsetNumber(page) + 1) * 3 * sizeof(ItemPointerData));
+#define MAP_UNIT		(BLCKSZ / 256)
 
-	return SPF_PAGE_SPACE / each < 16 ? Min(reserve, SPF_PAGE_SPACE % each) : reserve;
+Size
+spf_record_room(const SpfIndex *index, Page page)
+{
+	Size		each = MAXALIGN(RECORD_BYTES(index->padded, 1 + spare_tids(index))) +
+		sizeof(ItemIdData);
+	Size		records = (PageGetFreeSpace(page) + sizeof(ItemIdData)) / each;
+
+	/* a record page is never taken for a wholly free one */
+	return Min(records * TYPEALIGN(MAP_UNIT, each), MaxHeapTupleSize - MAP_UNIT);
 }
 
 /*
  * Try to put a record on the page of `block`: a record page with room, or one that may be used
- * again for anything.
+ * again for anything; with `pass` the latter is left alone, and *pass is set.
  */
 static SpfRecordRef
 try_page(const SpfIndex *index, BlockNumber block, SpfRecordData *record, Size length,
-		 int fillfactor)
+		 bool *pass)
 {
 	Buffer		buf = spf_page_read(index->rel, block, BUFFER_LOCK_EXCLUSIVE);
 	SpfRecordRef ref = SPF_NO_RECORD;
@@ -348,10 +369,14 @@ try_page(const SpfIndex *index, BlockNumber block, SpfRecordData *record, Size l
 	if (!BufferIsValid(buf))
 		return ref;
 	if (spf_page_reusable(BufferGetPage(buf)))
-		ref = put_on_fresh_page(index, buf, record, length);
+	{
+		if (pass != NULL)
+			*pass = true;
+		else
+			ref = put_on_fresh_page(index, buf, record, length);
+	}
 	else if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_RECORD &&
-			 PageGetFreeSpace(BufferGetPage(buf)) >=
-			 length + fill_reserve(BufferGetPage(buf), length, fillfactor))
+			 PageGetFreeSpace(BufferGetPage(buf)) >= length)
 	{
 		spf_write_begin(&write, index->rel, index->building);
 		ref = put_record(spf_write_page(&write, buf, false), block, record, length);
@@ -364,6 +389,46 @@ try_page(const SpfIndex *index, BlockNumber block, SpfRecordData *record, Size l
 	return ref;
 }
 
+/* Wholly free pages that are passed over, for postings to use, in the search for a record page with room */
+#define MAX_PASSED		8
+
+/* Put a record where the free space map knows of room, after `full`, which had none. */
+static SpfRecordRef
+fill_hole(const SpfIndex *index, BlockNumber full, SpfRecordData *record, Size length)
+{
+	Size		needed = length + sizeof(ItemIdData);
+	SpfRecordRef ref = SPF_NO_RECORD;
+	BlockNumber passed[MAX_PASSED];
+	int			npassed = 0;
+	BlockNumber block;
+
+	if (BlockNumberIsValid(full))
+		block = RecordAndGetPageWithFreeSpace(index->rel, full, 0, needed);
+	else
+		block = GetPageWithFreeSpace(index->rel, needed);
+	while (BlockNumberIsValid(block))
+	{
+		bool		pass = false;
+
+		ref = try_page(index, block, record, length,
+					   npassed < MAX_PASSED ? &pass : NULL);
+		if (BlockNumberIsValid(ref.block))
+			break;
+		if (pass)
+			passed[npassed++] = block;
+
+		/* the map was wrong, or the page is full by now: do not be sent there again */
+		block = RecordAndGetPageWithFreeSpace(index->rel, block, 0, needed);
+	}
+	for (int i = 0; i < npassed; i++)
+		RecordFreeIndexPage(index->rel, passed[i]);
+	if (!BlockNumberIsValid(ref.block) && npassed > 0)
+		ref = try_page(index, passed[0], record, length, NULL);
+	if (BlockNumberIsValid(ref.block))
+		RelationSetTargetBlock(index->rel, ref.block);
+	return ref;
+}
+
 SpfRecordRef
 spf_record_insert(const SpfIndex *index, int level, const SpfVector *vector,
 				  const ItemPointerData *tid, SpfPageRef child, BlockNumber near)
@@ -371,35 +436,30 @@ spf_record_insert(const SpfIndex *index, int level, const SpfVector *vector,
 	PGAlignedBlock space;
 	SpfRecordData *record = (SpfRecordData *) space.data;
 	Size		length;
-	int			fillfactor = level == 0 ? spf_options(index->rel)->fillfactor : 100;
-	Size		needed;
 	SpfRecordRef ref = SPF_NO_RECORD;
 	BlockNumber block;
 	Buffer		buf;
 
 	memset(space.data, 0, BLCKSZ);
 	length = form_record(index, record, level, vector, tid, tid != NULL ? 1 : 0, child);
-	needed = length + sizeof(ItemIdData);
 
 	if (BlockNumberIsValid(near))
-		ref = try_page(index, near, record, length, 100);
+		ref = try_page(index, near, record, length, NULL);
 	if (BlockNumberIsValid(ref.block))
 		return ref;
 
+	/* pages made anew are filled first, then holes that vacuum made */
 	block = RelationGetTargetBlock(index->rel);
-	if (!BlockNumberIsValid(block))
-		block = GetPageWithFreeSpace(index->rel, needed);
-	while (BlockNumberIsValid(block))
+	if (BlockNumberIsValid(block))
+		ref = try_page(index, block, record, length, NULL);
+	if (BlockNumberIsValid(ref.block))
 	{
-		ref = try_page(index, block, record, length, fillfactor);
-		if (BlockNumberIsValid(ref.block))
-		{
-			RelationSetTargetBlock(index->rel, block);
-			return ref;
-		}
-		/* the map was wrong, or the page is full by now: do not be sent there again */
-		block = RecordAndGetPageWithFreeSpace(index->rel, block, 0, needed);
+		RelationSetTargetBlock(index->rel, block);
+		return ref;
 	}
+	ref = fill_hole(index, block, record, length);
+	if (BlockNumberIsValid(ref.block))
+		return ref;
 
 	buf = spf_page_alloc(index->rel, index->building);
 	ref = put_on_fresh_page(index, buf, record, length);
@@ -437,12 +497,11 @@ spf_record_set_child(Page page, uint16 offset, SpfPageRef child)
 /* ---- writing in bulk ---- */
 
 void
-spf_record_writer_begin(SpfRecordWriter *writer, SpfIndex *index, int fillfactor)
+spf_record_writer_begin(SpfRecordWriter *writer, SpfIndex *index)
 {
 	Assert(index->building);
 	writer->index = index;
 	writer->buf = InvalidBuffer;
-	writer->fillfactor = fillfactor;
 }
 
 SpfRecordRef
@@ -455,7 +514,7 @@ spf_record_writer_add(SpfRecordWriter *writer, int level, const SpfVector *vecto
 	SpfRecordRef ref;
 	Page		page;
 
-	memset(space.data, 0, MAXALIGN(RECORD_BYTES(writer->index->padded, ntids + 1)));
+	memset(space.data, 0, MAXALIGN(RECORD_BYTES(writer->index->padded, ntids + 1 + MAX_SPARE_TIDS)));
 	length = form_record(writer->index, record, level, vector, tids, ntids, child);
 
 	if (BufferIsValid(writer->buf))
@@ -463,7 +522,7 @@ spf_record_writer_add(SpfRecordWriter *writer, int level, const SpfVector *vecto
 		LockBuffer(writer->buf, BUFFER_LOCK_EXCLUSIVE);
 		page = BufferGetPage(writer->buf);
 		if (PageGetMaxOffsetNumber(page) > 0 &&
-			PageGetFreeSpace(page) < length + fill_reserve(page, length, writer->fillfactor))
+			PageGetFreeSpace(page) < length)
 		{
 			LockBuffer(writer->buf, BUFFER_LOCK_UNLOCK);
 			spf_record_writer_end(writer);

@@ -13,8 +13,8 @@
  *
  * Only this module knows the layout of RECORD and TIDS pages.
  *
- * Locks: record page before TIDS page, front of the chain before back.  A TIDS page is pinned before the record page is
- * locked, so nothing is read in under a lock.
+ * Locks: record page before TIDS page, front of the chain before back.  A TIDS page is pinned
+ * before the record page is locked, so nothing is read in under a lock.
  *
  *-------------------------------------------------------------------------
  */
@@ -51,6 +51,7 @@ typedef struct SpfRecordView
 	uint16		version;
 	bool		retired;		/* level > 0: its posting was split */
 	FullTransactionId retired_at;	/* next transaction id then */
+	XLogRecPtr	lsn;			/* retired: of the page, so not before that */
 } SpfRecordView;
 
 /*
@@ -77,6 +78,9 @@ typedef void (*SpfRecordSeen) (void *state, SpfRecordRef ref, const SpfRecordVie
 
 extern int	spf_record_read_batch(const SpfIndex *index, const SpfRecordRef *refs, int n,
 								  int level, SpfRecordSeen seen, void *state);
+
+/* What the free space map is to be told of a record page. */
+extern Size spf_record_room(const SpfIndex *index, Page page);
 
 /* How many offsets a locked record page has. */
 extern int	spf_record_offsets(Buffer buf);
@@ -154,10 +158,9 @@ typedef struct SpfRecordWriter
 {
 	SpfIndex   *index;
 	Buffer		buf;			/* pinned, or InvalidBuffer */
-	int			fillfactor;
 } SpfRecordWriter;
 
-extern void spf_record_writer_begin(SpfRecordWriter *writer, SpfIndex *index, int fillfactor);
+extern void spf_record_writer_begin(SpfRecordWriter *writer, SpfIndex *index);
 /* The record has `ntids` rows, up to SPF_WRITER_TIDS, or, at level > 0, none but a child. */
 #define SPF_WRITER_TIDS		8
 extern SpfRecordRef spf_record_writer_add(SpfRecordWriter *writer, int level,
@@ -190,6 +193,13 @@ typedef struct SpfRecordVacuum
  * becomes free when nothing is left.  Without is_dead, all rows stay.
  */
 extern void spf_record_vacuum_page(SpfRecordVacuum *vacuum, BlockNumber block);
+
+/* Delete a centroid that was retired long ago, in a change of its own; nothing if it was not. */
+extern void spf_record_forget(const SpfIndex *index, SpfRecordRef ref, int level);
+
+/* Retire the centroids on a page that lead to one of these postings, which do not know them. */
+extern void spf_record_retire_lost(const SpfIndex *index, BlockNumber block,
+								   const SpfPageRef *postings, int n);
 
 /* The rows on a TIDS page. */
 extern int	spf_tids_count(Page page);

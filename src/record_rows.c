@@ -77,16 +77,25 @@ spf_tids_page_fault(Buffer buf)
 
 /* ---- adding ---- */
 
-/* Make the item at `offset` one TID longer, if the page has room. */
+/* Add a TID to the item at `offset`: in its room to spare, or by making it longer if the page has room. */
 static bool
 grow_record(SpfWrite *write, Buffer buf, uint16 offset, const SpfRecordData *old,
 			const ItemPointerData *tid)
 {
+	ItemId		item = PageGetItemId(BufferGetPage(buf), offset);
 	PGAlignedBlock space;
 	SpfRecordData *record = (SpfRecordData *) space.data;
 	Size		old_bytes = RECORD_BYTES(old->code_bytes, old->ntids);
 	Size		length = MAXALIGN(RECORD_BYTES(old->code_bytes, old->ntids + 1));
 
+	if (old_bytes + sizeof(ItemPointerData) <= ItemIdGetLength(item))
+	{
+		Page		page = spf_write_page(write, buf, false);
+
+		record = (SpfRecordData *) PageGetItem(page, PageGetItemId(page, offset));
+		RECORD_TIDS(record)[record->ntids++] = *tid;
+		return true;
+	}
 	if (length > MAXALIGN(old_bytes) &&
 		PageGetExactFreeSpace(BufferGetPage(buf)) < length - MAXALIGN(old_bytes))
 		return false;
@@ -364,11 +373,10 @@ vacuum_records(SpfRecordVacuum *vacuum, Buffer buf, SpfRecordRef *killed, int *n
 		}
 		else
 		{
-			copy->ntids = kept;
-			if (!PageIndexTupleOverwrite(page, off, (Item) copy,
-										 MAXALIGN(RECORD_BYTES(index->padded, kept))))
-				elog(ERROR, "could not shrink a record in index \"%s\"",
-					 RelationGetRelationName(index->rel));
+			/* the room is kept: rows that had versions will have others */
+			record = (SpfRecordData *) PageGetItem(page, PageGetItemId(page, off));
+			record->ntids = kept;
+			memcpy(RECORD_TIDS(record), RECORD_TIDS(copy), kept * sizeof(ItemPointerData));
 		}
 	}
 	if (page != NULL)
@@ -581,15 +589,14 @@ spf_record_vacuum_page(SpfRecordVacuum *vacuum, BlockNumber block)
 		return;
 	}
 	vacuum_records(vacuum, buf, killed, &nkilled, chained, &nchained);
-	space = PageGetFreeSpace(BufferGetPage(buf));
 	freed = SpfPageOpaque(BufferGetPage(buf))->kind != SPF_PAGE_RECORD;
+	space = freed ? 0 : spf_record_room(vacuum->index, BufferGetPage(buf));
 	UnlockReleaseBuffer(buf);
 
-	/* a record page is never taken for a wholly free one */
 	if (freed)
 		RecordFreeIndexPage(vacuum->index->rel, block);
 	else
-		RecordPageWithFreeSpace(vacuum->index->rel, block, Min(space, MaxHeapTupleSize - 32));
+		RecordPageWithFreeSpace(vacuum->index->rel, block, space);
 
 	for (int i = 0; i < nchained; i++)
 	{
@@ -602,4 +609,61 @@ spf_record_vacuum_page(SpfRecordVacuum *vacuum, BlockNumber block)
 	}
 	for (int i = 0; i < nkilled; i++)
 		vacuum->killed(vacuum->state, killed[i]);
+}
+
+void
+spf_record_forget(const SpfIndex *index, SpfRecordRef ref, int level)
+{
+	Buffer		buf = spf_record_page(index->rel, ref.block, BUFFER_LOCK_EXCLUSIVE);
+	SpfRecordView view;
+
+	if (!BufferIsValid(buf))
+		return;
+	if (spf_record_look(index, buf, ref.offset, ref.version, level, &view) && view.retired &&
+		spf_retired_long_ago(view.retired_at))
+	{
+		SpfWrite	write;
+		Page		page;
+
+		spf_write_begin(&write, index->rel, false);
+		page = spf_write_page(&write, buf, false);
+		spf_record_delete(page, ref.offset);
+		if (is_empty(page))
+			spf_page_make_free(page, true);
+		spf_write_finish(&write);
+	}
+	UnlockReleaseBuffer(buf);
+}
+
+void
+spf_record_retire_lost(const SpfIndex *index, BlockNumber block, const SpfPageRef *postings,
+					   int n)
+{
+	Buffer		buf = spf_record_page(index->rel, block, BUFFER_LOCK_EXCLUSIVE);
+	int			maxoff;
+
+	if (!BufferIsValid(buf))
+		return;
+	maxoff = spf_record_offsets(buf);
+	for (uint16 off = FirstOffsetNumber; off <= maxoff; off++)
+	{
+		SpfRecordData *record = spf_record_at(index, buf, BufferGetPage(buf), off);
+		SpfPageRef	child;
+		SpfWrite	write;
+
+		if (record == NULL || record->level == 0 || (record->flags & RECORD_RETIRED) != 0)
+			continue;
+		child.block = record->link;
+		memcpy(&child.generation, RECORD_TAIL(record), sizeof(uint32));
+		for (int i = 0; i < n; i++)
+		{
+			if (!SpfPageRefEquals(child, postings[i]))
+				continue;
+			spf_write_begin(&write, index->rel, false);
+			spf_record_retire(spf_write_page(&write, buf, false), off);
+			spf_write_finish(&write);
+			break;
+		}
+	}
+	UnlockReleaseBuffer(buf);
 }

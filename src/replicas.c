@@ -57,7 +57,8 @@ spf_choose_replicas(const float *x, int padded, const float *const *cand,
 		{
 			double		cost;
 
-			if (is_chosen(i, chosen, nchosen))
+			/* the cost is never less than the squared distance */
+			if (is_chosen(i, chosen, nchosen) || (best >= 0 && dist2[i] > best_cost))
 				continue;
 			cost = soar_cost(i, padded, cand, dist2, chosen, nchosen);
 			if (best < 0 || cost < best_cost)

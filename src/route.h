@@ -43,6 +43,11 @@ typedef struct SpfWork
 	uint64		records;		/* records read */
 	uint64		rows;			/* rows read */
 	uint64		gone;			/* pointers that led nowhere any more */
+	uint64		skipped;		/* postings of which not all pages were read */
+
+	/* what it may do: 0 is no bound */
+	uint64		max_pages;		/* posting pages altogether */
+	uint64		page_limit;		/* pages of one posting of level 0 */
 } SpfWork;
 
 /* A probe: which posting to scan, what for, and where its entries go. */
@@ -51,29 +56,34 @@ typedef struct SpfProbe
 	const SpfIndex *index;
 	const SpfQuery *query;
 	int			level;			/* of the posting; others are "gone" */
-	float		optimism;		/* entries go by est - optimism * (est - lower) */
-	SpfQueue   *queue;
-	SpfBest    *best;			/* of keys, for what goes to the queue's far end; or NULL */
+	float		caution;		/* of lower bounds: see spf_query_posting */
 	SpfWork    *work;
 
-	/*
-	 * Called for each block that has something to say, with the lanes below
-	 * the threshold; NULL pushes them all.
-	 */
+	/* Called for each block that has lanes below the threshold. */
 	void		(*found) (void *state, const uint8_t *block, uint32 mask,
 						  const float *est, const float *lower);
+	bool		(*enough) (void *state, const SpfRoute *next);	/* asked before each posting;
+																 * NULL: never enough */
 	void	   *state;
-	float		far;			/* keys from here on need not be in order yet */
 	float		threshold;		/* entries whose lower bound is not below are passed over */
 } SpfProbe;
 
 /*
  * Scan postings: their heads, the pages behind them, or those that took over from
- * them.  The next head's page is fetched while one is scanned.
+ * them.  The next head's page is fetched while one is scanned.  Returns how many of them were
+ * scanned: all, unless it was enough before.
  */
-extern void spf_probe_postings(SpfProbe *probe, const SpfRoute *routes, int nroutes);
+extern int	spf_probe_postings(SpfProbe *probe, const SpfRoute *routes, int nroutes);
 
 typedef struct SpfStream SpfStream;
+
+/* What a stream's postings are wanted for. */
+typedef enum SpfPurpose
+{
+	SPF_TO_SEARCH,				/* centroids may be those that are remembered: see memo.h */
+	SPF_TO_PLACE,				/* routes come with centroids, and none that was retired */
+	SPF_TO_PROVE				/* what is on the pages, and nothing else */
+} SpfPurpose;
 
 /*
  * A stream of the postings of level - 1, level >= 1, of which about `expect` will be
@@ -82,7 +92,7 @@ typedef struct SpfStream SpfStream;
  */
 extern SpfStream *spf_stream_open(const SpfIndex *index, const SpfMeta *meta,
 								  const SpfQuery *query, int level, int expect,
-								  bool with_centroids, SpfWork *work);
+								  SpfPurpose purpose, SpfWork *work);
 
 /* The next postings, up to `want`; returns how many, 0 when there are no more. */
 extern int	spf_stream_next(SpfStream *stream, SpfRoute *routes, int want);

@@ -13,6 +13,7 @@
 #include "access/genam.h"
 #include "access/sdir.h"
 
+#include "effort.h"
 #include "route.h"
 
 /* spfresh.iterative_scan */
@@ -30,6 +31,9 @@ extern int	spf_setting_iterative_scan;
 extern int	spf_setting_max_scan_tuples;
 extern int	spf_setting_expected_rows;
 extern bool spf_setting_rerank;
+extern double spf_setting_latency_budget;
+extern int	spf_setting_page_limit;
+extern int	spf_setting_max_probe_pages;
 
 extern IndexScanDesc spf_begin_scan(Relation rel, int nkeys, int norderbys);
 extern void spf_rescan(IndexScanDesc scan, ScanKey keys, int nkeys,
@@ -42,22 +46,16 @@ typedef struct SpfLastScan
 {
 	bool		valid;
 	Oid			index;
-	int			nprobe;
+	int			nprobe;			/* postings that were found worth probing */
 	int			rounds;
 	uint64		emitted;
+	SpfStop		stop;
 	SpfWork		work;
 } SpfLastScan;
 
 extern SpfLastScan spf_last_scan;
 
-/* limit.c: the LIMIT above a scan of this index in the running plan; 0 if there is none. */
-extern void spf_limit_init(void);
-extern double spf_limit_of(Oid index);
-
-/*
- * calibrate.c: probes for a target and a k, from the calibration or, without one, a
- * cautious guess.
- */
-extern int	spf_choose_nprobe(const SpfMeta *meta, double target, double k);
+/* What a scan has done so far, all its loops together; false if it is none of ours, or did nothing. */
+extern bool spf_scan_report(IndexScanDesc desc, SpfLastScan *did);
 
 #endif							/* SPF_SCAN_H */

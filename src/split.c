@@ -3,519 +3,201 @@
  * split.c
  *	  Splitting a posting, at any level, the root included.
  *
- * SPFresh (SOSP 2023), section 4.2, as a sequence of changes each of which leaves a valid
- * index (invariant 2):
- *
- *	1. the members' records are read; entries that are stale are forgotten
- *	   here.  If few are left, one new posting under the same centroid will do.
- *	2. the new postings are written, reachable by nobody.
- *	3. each one's centroid gets a record, the posting learns of it, and then
- *	   the centroid is placed one level up: from now on both the
- *	   old and the new postings are found.  The root's parts go into a new root instead.
- *	4. entries that came to the old posting meanwhile are added to the new.
- *	5. in one change the old head is retired, leading to the new ones, and its centroid's
- *	   record with it (for the root: the meta page leads to the new root).  What is retired
- *	   stays readable until nobody can be on the way to it: vacuum frees it then.
- *
- * A crash after 2, or amid 3, leaves postings that nobody leads to: vacuum frees them, as it
- * proves every new posting reachable once.  After 3 both are there, which is only redundant.
- *
- * Locks: the heavyweight page lock on the head excludes other splits and sweeps
- * of it, those on the parts splits of these before they have all entries; a share lock on the meta page's number tells vacuum that postings without a way
- * to them may be under construction.  Both are taken without waiting.  Buffers: in
- * step 5 record page, then head, then meta page.
+ * SPFresh (SOSP 2023), section 4.2: balanced k-means of the members, each cluster a posting of its
+ * own.  How that is carried out, regroup.c says; here is decided whether, and into what.
  *
  *-------------------------------------------------------------------------
  */
 #include "compat.h"
 
-#include "utils/memutils.h"
-
 #include "meta.h"
 #include "place.h"
-#include "posting.h"
-#include "queue.h"
-#include "record.h"
+#include "points.h"
+#include "regroup.h"
 #include "split.h"
 
-typedef struct SpfSplit
-{
-	SpfIndex   *index;
-	SpfPageRef	head;
-	int			level;
-	bool		is_root;
-	SpfPostingEntries old;
-	struct spf_seen_hash *known;	/* references taken over */
-
-	/* live members */
-	int			n;
-	SpfRecordRef *refs;
-	float	   *points;			/* [n x padded] */
-
-	/* parts */
-	int			k;
-	int32	   *assign;			/* [n] */
-	float	   *centroids;		/* [k x padded], decoded from vectors */
-	SpfVector  *vectors;		/* [k] */
-	SpfPageRef *parts;			/* [k] */
-	int			nlocked;		/* of the parts */
-} SpfSplit;
-
-/* Decode the records of refs[] that are alive, page by page; refs[] keeps only these. */
-static int
-load_points(const SpfIndex *index, int level, SpfRecordRef *refs, int n, float *points)
-{
-	int			live = 0;
-
-	qsort(refs, n, sizeof(SpfRecordRef), spf_record_ref_cmp);
-	for (int i = 0; i < n;)
-	{
-		BlockNumber block = refs[i].block;
-		Buffer		buf = spf_record_page(index->rel, block, BUFFER_LOCK_SHARE);
-
-		CHECK_FOR_INTERRUPTS();
-		for (; i < n && refs[i].block == block; i++)
-		{
-			SpfRecordView view;
-
-			if (!BufferIsValid(buf) ||
-				!spf_record_view(index, buf, refs[i].offset, refs[i].version, level, &view))
-				continue;
-			spf_record_decode(view.code, view.numbers.scale, index->padded,
-							  points + (Size) live * index->padded);
-			refs[live++] = refs[i];
-		}
-		if (BufferIsValid(buf))
-			UnlockReleaseBuffer(buf);
-	}
-	return live;
-}
-
-typedef struct SpfByDistance
-{
-	int			member;
-	float		dist2;
-} SpfByDistance;
-
-static int
-compare_distances(const void *a, const void *b)
-{
-	float		x = ((const SpfByDistance *) a)->dist2;
-	float		y = ((const SpfByDistance *) b)->dist2;
-
-	return x < y ? -1 : x > y;
-}
-
-SpfEntry *
-spf_form_entries(const SpfIndex *index, const float *points, const SpfRecordRef *refs,
-				 const int *members, int m, const float *centroid)
-{
-	SpfEntry   *entries = palloc_extended(Max(m, 1) * sizeof(SpfEntry), MCXT_ALLOC_HUGE);
-	uint8_t    *codes = palloc_extended(Max((Size) m * index->padded, 1), MCXT_ALLOC_HUGE);
-	SpfByDistance *order = palloc_extended(Max(m, 1) * sizeof(SpfByDistance), MCXT_ALLOC_HUGE);
-	float	   *zero = centroid ? NULL : palloc0(index->padded * sizeof(float));
-
-	for (int i = 0; i < m; i++)
-	{
-		order[i].member = members[i];
-		order[i].dist2 = spf_kernels->l2sq(points + (Size) members[i] * index->padded,
-										   centroid ? centroid : zero, index->padded);
-	}
-	qsort(order, m, sizeof(SpfByDistance), compare_distances);
-	for (int i = 0; i < m; i++)
-	{
-		uint8_t    *code = codes + (Size) i * index->padded;
-
-		entries[i].ref = refs[order[i].member];
-		entries[i].code = code;
-		spf_entry_encode(&index->shape, points + (Size) order[i].member * index->padded,
-						 centroid, code, &entries[i].numbers);
-	}
-	pfree(order);
-	return entries;
-}
-
-/* Step 1: what is there, and into how many parts it goes.  False if there is nothing to split. */
+/* Is it worth another level, or more postings?  If not, the posting grows on for a while. */
 static bool
-read_members(SpfSplit *split)
+put_off(SpfRegroup *regroup)
 {
-	SpfIndex   *index = split->index;
-	SpfMeta		meta;
+	SpfIndex   *index = regroup->index;
+	uint32		total = regroup->olds[0].entries.total;
+	uint32		limit = index->split_limit;
 
-	if (!spf_posting_read(index, split->head, &split->old))
-		return false;
-	split->level = split->old.level;
-	spf_meta_read(index->rel, &meta);
-	split->is_root = SpfPageRefEquals(meta.root, split->head);
-
-	split->refs = split->old.refs;
-	split->known = spf_seen_make(CurrentMemoryContext, split->old.n * 2);
-	split->n = 0;
-	for (int i = 0; i < split->old.n; i++)
+	/* it is full of what was superseded and cannot go yet: neither splitting nor rewriting helps */
+	if (regroup->nlive < regroup->n &&
+		regroup->nlive <= limit * (regroup->is_root ? SPF_ROOT_SHARE : 1))
 	{
-		if (spf_seen_add(split->known, split->refs[i]))
-			split->refs[split->n++] = split->refs[i];
+		spf_regroup_postpone(regroup, total + limit / 4);
+		return true;
 	}
-	split->points = palloc_extended(Max((Size) split->n, 1) * index->padded * sizeof(float),
-									MCXT_ALLOC_HUGE);
-	split->n = load_points(index, split->level, split->refs, split->n, split->points);
-	split->assign = palloc0(Max(split->n, 1) * sizeof(int32));
-	return true;
-}
-
-/*
- * Choose the parts: fills k, assign, centroids, vectors.  Returns false if the members
- * cannot be told apart.
- */
-static bool
-choose_parts(SpfSplit *split)
-{
-	SpfIndex   *index = split->index;
-	SpfKmeansOptions options = {.rounds = 12,.min_share = 0.66,.max_share = 1.34};
-	int			limit = index->split_limit;
-	int			padded = index->padded;
-
-	split->k = 1;
-	if (split->is_root)
-		limit *= SPF_ROOT_SHARE;
-	if (split->n > limit * SPF_REWRITE_SHARE)
-		split->k = Max(2, (int) (split->n / (index->split_limit * SPF_PLANNED_SHARE)));
-	split->k = Min(split->k, Min(split->n, SPF_MAX_FORWARDS));
-	split->k = Max(split->k, 1);
-
-	split->centroids = palloc((Size) split->k * padded * sizeof(float));
-	split->vectors = palloc(split->k * sizeof(SpfVector));
-	split->parts = palloc(split->k * sizeof(SpfPageRef));
-	for (int j = 0; j < split->k; j++)
-		split->vectors[j].code = palloc(padded);
-
-	if (split->k == 1)
-	{
-		if (BlockNumberIsValid(split->old.centroid.block) &&
-			!spf_record_fetch(index, split->old.centroid, split->level + 1,
-							  &split->vectors[0], NULL))
-			return false;
-	}
-	else
-	{
-		options.seed = split->head.block;
-		if (spf_kmeans(split->points, split->n, padded, split->k, &options, &spf_host,
-					   split->centroids, split->assign) < split->k)
-			return false;
-		for (int j = 0; j < split->k; j++)
-			spf_record_encode(split->centroids + (Size) j * padded, padded,
-							  split->vectors[j].code, &split->vectors[j].numbers);
-	}
-
-	/* a centroid is what its record decodes to */
-	for (int j = 0; j < split->k; j++)
-	{
-		if (split->k > 1 || BlockNumberIsValid(split->old.centroid.block))
-			spf_record_decode(split->vectors[j].code, split->vectors[j].numbers.scale, padded,
-							  split->centroids + (Size) j * padded);
-		else
-			memset(split->centroids, 0, padded * sizeof(float));
-	}
-	return true;
-}
-
-/*
- * Step 2.  Returns false if a part could not be locked, by a vacuum that happens to look for
- * what its block was before.
- */
-static bool
-write_parts(SpfSplit *split)
-{
-	int		   *members = palloc(Max(split->n, 1) * sizeof(int));
-
-	for (int j = 0; j < split->k; j++)
-	{
-		SpfEntry   *entries;
-		int			m = 0;
-
-		for (int i = 0; i < split->n; i++)
-		{
-			if (split->assign[i] == j)
-				members[m++] = i;
-		}
-		entries = spf_form_entries(split->index, split->points, split->refs, members, m,
-								   split->centroids + (Size) j * split->index->padded);
-		split->parts[j] = spf_posting_create(split->index, split->level,
-											 split->k == 1 ? split->old.centroid : SPF_NO_RECORD,
-											 entries, m);
-		if (!spf_try_lock_block(split->index->rel, split->parts[j].block, ExclusiveLock))
-			return false;
-		split->nlocked++;
-	}
-	return true;
-}
-
-static void
-tell_centroid(SpfSplit *split, SpfPageRef part, SpfRecordRef centroid)
-{
-	Buffer		buf = spf_page_follow(split->index->rel, part, SPF_PAGE_POSTING,
-									  BUFFER_LOCK_EXCLUSIVE);
-	SpfWrite	write;
-
-	if (!BufferIsValid(buf))
-		elog(ERROR, "a new posting of index \"%s\" is missing",
-			 RelationGetRelationName(split->index->rel));
-	spf_write_begin(&write, split->index->rel, split->index->building);
-	spf_posting_set_centroid(spf_write_page(&write, buf, false), centroid);
-	spf_write_finish(&write);
-	UnlockReleaseBuffer(buf);
-}
-
-/* Step 3.  Returns the new root where the root was split. */
-static SpfPageRef
-link_parts(SpfSplit *split)
-{
-	SpfIndex   *index = split->index;
-	SpfRecordRef *refs = palloc(split->k * sizeof(SpfRecordRef));
-	int		   *members = palloc(split->k * sizeof(int));
-	SpfEntry   *entries;
-
-	for (int j = 0; j < split->k; j++)
-	{
-		/* as soon as it is placed it gets entries: by then it must know where it belongs */
-		refs[j] = spf_record_insert(index, split->level + 1, &split->vectors[j], NULL,
-									split->parts[j], split->old.centroid.block);
-		tell_centroid(split, split->parts[j], refs[j]);
-		if (!split->is_root)
-			spf_place_centroid(index, split->level + 1, &split->vectors[j], refs[j]);
-		members[j] = j;
-	}
-	if (!split->is_root)
-		return SPF_NO_PAGE;
-	entries = spf_form_entries(index, split->centroids, refs, members, split->k, NULL);
-	return spf_posting_create(index, split->level + 1, SPF_NO_RECORD, entries, split->k);
-}
-
-/* Step 4: what came to the old posting since it was read. */
-static void
-catch_up(SpfSplit *split)
-{
-	SpfIndex   *index = split->index;
-	int			padded = index->padded;
-	int			n = 0;
-	float	   *points;
-	uint8_t    *code = palloc(padded);
-
-	if (!spf_posting_read(index, split->head, &split->old))
-		elog(ERROR, "a posting of index \"%s\" vanished during its split",
-			 RelationGetRelationName(index->rel));
-	for (int i = 0; i < split->old.n; i++)
-	{
-		if (spf_seen_add(split->known, split->old.refs[i]))
-			split->old.refs[n++] = split->old.refs[i];
-	}
-	points = palloc_extended(Max((Size) n, 1) * padded * sizeof(float), MCXT_ALLOC_HUGE);
-	n = load_points(index, split->level, split->old.refs, n, points);
-
-	for (int i = 0; i < n; i++)
-	{
-		const float *x = points + (Size) i * padded;
-		SpfEntry	entry = {.ref = split->old.refs[i],.code = code};
-		int			best = 0;
-		float		best2 = spf_kernels->l2sq(x, split->centroids, padded);
-		bool		due;
-
-		for (int j = 1; j < split->k; j++)
-		{
-			float		d2 = spf_kernels->l2sq(x, split->centroids + (Size) j * padded, padded);
-
-			if (d2 < best2)
-			{
-				best = j;
-				best2 = d2;
-			}
-		}
-		spf_entry_encode(&index->shape, x, split->centroids + (Size) best * padded, code,
-						 &entry.numbers);
-		for (;;)
-		{
-			SpfAppendResult result = spf_posting_append(index, split->parts[best], split->level,
-														&entry, &due);
-
-			if (result == SPF_APPENDED)
-				break;
-			if (result == SPF_APPEND_GONE)
-				elog(ERROR, "a new posting of index \"%s\" is missing",
-					 RelationGetRelationName(index->rel));
-			CHECK_FOR_INTERRUPTS();
-			spf_posting_push_down(index, split->parts[best]);
-		}
-	}
-	pfree(points);
-	pfree(code);
-}
-
-/* The edits of step 5, all pages locked. */
-static void
-write_switch(SpfSplit *split, Buffer record, Buffer head, Buffer meta, SpfPageRef new_root)
-{
-	SpfWrite	write;
-
-	spf_write_begin(&write, split->index->rel, split->index->building);
-	if (BufferIsValid(record))
-	{
-		Page		page = spf_write_page(&write, record, false);
-
-		if (split->k == 1)
-			spf_record_set_child(page, split->old.centroid.offset, split->parts[0]);
-		else
-			spf_record_retire(page, split->old.centroid.offset);
-	}
-	spf_posting_retire(spf_write_page(&write, head, false), split->parts, split->k);
-	if (BufferIsValid(meta))
-	{
-		SpfMeta    *content = spf_meta_edit(&write, meta);
-
-		if (split->k == 1)
-			content->root = split->parts[0];
-		else
-		{
-			content->root = new_root;
-			content->root_level = split->level + 1;
-		}
-		spf_meta_seal(content);
-	}
-	spf_write_finish(&write);
-}
-
-/* Step 5, in which nothing may have come to the old posting: else false. */
-static bool
-switch_over(SpfSplit *split, SpfPageRef new_root)
-{
-	SpfIndex   *index = split->index;
-	Buffer		record = InvalidBuffer;
-	Buffer		head = spf_page_pin(index->rel, split->head.block);
-	Buffer		meta = InvalidBuffer;
-	SpfPostingView view;
-	SpfRecordView centroid;
-	bool		ready;
-
-	if (!split->is_root)
-		record = spf_record_page(index->rel, split->old.centroid.block, BUFFER_LOCK_EXCLUSIVE);
-	if (!split->is_root &&
-		(!BufferIsValid(record) ||
-		 !spf_record_view(index, record, split->old.centroid.offset,
-						  split->old.centroid.version, split->level + 1, &centroid)))
-		spf_page_corrupted(index->rel, split->head.block, "The posting's centroid is missing.");
-	if (!split->is_root && !SpfPageRefEquals(centroid.child, split->head))
-		spf_page_corrupted(index->rel, split->head.block,
-						   "The posting's centroid leads to another posting.");
-	head = spf_page_follow_pinned(index->rel, head, split->head, SPF_PAGE_POSTING,
-								  BUFFER_LOCK_EXCLUSIVE);
-	if (!BufferIsValid(head))
-		elog(ERROR, "a posting of index \"%s\" vanished during its split",
-			 RelationGetRelationName(index->rel));
-	spf_posting_view(index, head, &view);
-	ready = view.total == split->old.total;
-	if (ready)
-	{
-		if (split->is_root)
-			meta = spf_meta_lock(index->rel);
-		write_switch(split, record, head, meta, new_root);
-		if (BufferIsValid(meta))
-			UnlockReleaseBuffer(meta);
-	}
-	UnlockReleaseBuffer(head);
-	if (BufferIsValid(record))
-		UnlockReleaseBuffer(record);
-	return ready;
-}
-
-/* Let it grow to this many entries before this is tried again. */
-static void
-postpone(SpfSplit *split, uint32 split_at)
-{
-	Buffer		buf = spf_page_follow(split->index->rel, split->head, SPF_PAGE_POSTING,
-									  BUFFER_LOCK_EXCLUSIVE);
-	SpfWrite	write;
-
-	if (!BufferIsValid(buf))
-		return;
-	spf_write_begin(&write, split->index->rel, split->index->building);
-	spf_posting_set_split_at(spf_write_page(&write, buf, false), split_at);
-	spf_write_finish(&write);
-	UnlockReleaseBuffer(buf);
-}
-
-static bool
-split_locked(SpfSplit *split)
-{
-	SpfIndex   *index = split->index;
-	SpfPageRef	new_root = SPF_NO_PAGE;
-
-	if (!read_members(split))
+	if (!regroup->is_root)
 		return false;
 
 	/* a root may grow somewhat larger before it gets another level above it, or is rewritten */
-	if (split->is_root && split->old.total <= index->split_limit * SPF_ROOT_SHARE &&
-		split->n > index->split_limit * SPF_REWRITE_SHARE)
+	if (total <= limit * SPF_ROOT_SHARE && regroup->nlive > limit * SPF_REWRITE_SHARE)
 	{
-		postpone(split, index->split_limit * SPF_ROOT_SHARE);
-		return false;
+		spf_regroup_postpone(regroup, limit * SPF_ROOT_SHARE);
+		return true;
 	}
 
 	/* where each level has hardly fewer postings than the one below, more of them are no use */
-	if (split->is_root && split->level + 1 >= SPF_MAX_LEVELS)
+	if (regroup->level + 1 >= SPF_MAX_LEVELS)
 	{
-		postpone(split, Max(split->old.total, (uint32) index->split_limit) * 2);
-		return false;
+		spf_regroup_postpone(regroup, Max(total, limit) * 2);
+		return true;
 	}
+	return false;
+}
+
+/* How many parts there should be. */
+static int
+count_parts(const SpfRegroup *regroup)
+{
+	int			limit = regroup->index->split_limit;
+	int			k = 1;
+
+	if (regroup->nlive > limit * SPF_REWRITE_SHARE * (regroup->is_root ? SPF_ROOT_SHARE : 1))
+		k = Max(2, (int) (regroup->nlive / (limit * SPF_PLANNED_SHARE)));
+	return Max(1, Min(k, Min(regroup->n, SPF_MAX_FORWARDS)));
+}
+
+/* Neighbours among which it is seen whose nearest posting the one to be split is */
+#define NEIGHBORS		24
+
+/* Smallest part, as a share of the mean, that comes of clustering primaries */
+#define LEAST_PART		0.6
+
+/* Copies the members whose nearest posting is this one to points[]; returns how many. */
+static int
+find_primaries(SpfRegroup *regroup, float *points)
+{
+	SpfIndex   *index = regroup->index;
+	int			padded = index->padded;
+	SpfRoute	routes[NEIGHBORS];
+	SpfMeta		meta;
+	float	   *centroids = palloc((Size) (NEIGHBORS + 1) * padded * sizeof(float));
+	int			ncentroids = 1;
+	int			n;
+	int			primaries = 0;
+
+	spf_meta_read(index->rel, &meta);
+	memcpy(centroids, regroup->olds[0].centroid, padded * sizeof(float));
+	n = spf_route_nearest(index, &meta, spf_index_placement_query(index, centroids),
+						  regroup->level, NEIGHBORS, routes);
+	for (int i = 0; i < n; i++)
+	{
+		if (!SpfPageRefEquals(routes[i].posting, regroup->olds[0].head) && routes[i].centroid)
+			memcpy(centroids + (Size) ncentroids++ * padded, routes[i].centroid,
+				   padded * sizeof(float));
+	}
+	for (int i = 0; i < regroup->n; i++)
+	{
+		const float *x = regroup->points + (Size) i * padded;
+		float		dist2;
+
+		if (spf_nearest_of(x, centroids, ncentroids, padded, &dist2) == 0)
+			memcpy(points + (Size) primaries++ * padded, x, padded * sizeof(float));
+	}
+	pfree(centroids);
+	return primaries;
+}
+
+/*
+ * Cluster the members whose nearest posting this is; the others are replicas, and come along to
+ * the nearest part: they would only draw the parts' centroids outwards.  False if the parts came out too
+ * uneven.
+ */
+static bool
+cluster_primaries(SpfRegroup *regroup, const SpfKmeansOptions *options)
+{
+	int			padded = regroup->index->padded;
+	int			k = regroup->k;
+	float	   *points = palloc_extended((Size) regroup->n * padded * sizeof(float),
+										 MCXT_ALLOC_HUGE);
+	int32	   *assign = palloc(regroup->n * sizeof(int32));
+	int		   *sizes = palloc0(k * sizeof(int));
+	int			n = find_primaries(regroup, points);
+	bool		even = true;
+
+	if (n < 2 * k || spf_kmeans(points, n, padded, k, options, &spf_host, regroup->centroids,
+								assign) < k)
+		return false;
+	for (int i = 0; i < regroup->n; i++)
+	{
+		float		dist2;
+
+		regroup->assign[i] = spf_nearest_of(regroup->points + (Size) i * padded,
+											regroup->centroids, k, padded, &dist2);
+		sizes[regroup->assign[i]]++;
+	}
+	for (int j = 0; j < k; j++)
+		even &= sizes[j] >= LEAST_PART * regroup->n / k;
+	pfree(points);
+	pfree(assign);
+	return even;
+}
+
+/* Choose the parts.  Returns false if the members cannot be told apart. */
+static bool
+choose_parts(SpfRegroup *regroup)
+{
+	SpfKmeansOptions options = {.rounds = 12,.min_share = 0.66,.max_share = 1.34};
+	int			padded = regroup->index->padded;
+
+	regroup->k = count_parts(regroup);
+	regroup->width = 1;
+	regroup->assign = palloc0(Max(regroup->n, 1) * sizeof(int32));
+	regroup->centroids = palloc((Size) regroup->k * padded * sizeof(float));
+	regroup->keep_centroid = regroup->k == 1;
+	regroup->purpose = regroup->k == 1 ? "rewrite" : regroup->is_root ? "root split" : "split";
+
+	/* the parts of a root are all there is */
+	regroup->due = !regroup->is_root;
+	if (regroup->k == 1)
+		return true;
+	options.seed = regroup->olds[0].head.block;
+	if (!regroup->is_root && cluster_primaries(regroup, &options))
+		return true;
+	return spf_kmeans(regroup->points, regroup->n, padded, regroup->k, &options, &spf_host,
+					  regroup->centroids, regroup->assign) == regroup->k;
+}
+
+static bool
+split_locked(SpfRegroup *regroup)
+{
+	SpfCounters delta = {0};
+
+	if (put_off(regroup))
+		return false;
 
 	/* what is all equal would be tried in vain at every insertion */
-	if (!choose_parts(split))
+	if (!choose_parts(regroup))
 	{
-		postpone(split, Max(split->old.total, (uint32) index->split_limit) * 2);
+		spf_regroup_postpone(regroup, Max(regroup->olds[0].entries.total,
+										  (uint32) regroup->index->split_limit) * 2);
 		return false;
 	}
-	if (!write_parts(split))
+	if (!spf_regroup_carry_out(regroup))
 		return false;
-
-	/*
-	 * From here to the end it is a matter of a few pages, and to stop in between would leave
-	 * entries twice: a cancelled statement waits.
-	 */
-	HOLD_INTERRUPTS();
-	if (split->k > 1)
-		new_root = link_parts(split);
-	while (!switch_over(split, new_root))
-		catch_up(split);
-	RESUME_INTERRUPTS();
-	spf_meta_count(index, split->level, split->k - 1, split->k > 1 ? 1 : 0,
-				   split->old.n - split->n);
-	if (split->is_root && split->k > 1)
-		spf_meta_count(index, split->level + 1, 1, 0, 0);
+	delta.swept = regroup->dropped;
+	delta.splits = regroup->k > 1;
+	delta.postings[regroup->level] = regroup->k - 1;
+	if (regroup->is_root && regroup->k > 1)
+		delta.postings[regroup->level + 1] = 1;
+	spf_regroup_note(regroup, &delta);
 	return true;
 }
 
 bool
-spf_split(SpfIndex *index, SpfPageRef head)
+spf_split(SpfIndex *index, SpfPageRef head, bool wait)
 {
-	SpfSplit	split = {.index = index,.head = head};
-	MemoryContext context;
-	MemoryContext old;
+	SpfRegroup	regroup;
 	bool		done;
 
-	if (!spf_try_lock_block(index->rel, head.block, ExclusiveLock))
+	if (!spf_regroup_begin(&regroup, index, &head, 1, wait))
 		return false;
-	if (!spf_try_lock_block(index->rel, SPF_META_BLOCK, ShareLock))
-	{
-		spf_unlock_block(index->rel, head.block, ExclusiveLock);
-		return false;
-	}
-	context = AllocSetContextCreate(CurrentMemoryContext, "spfresh split",
-									ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(context);
-	done = split_locked(&split);
-	for (int j = 0; j < split.nlocked; j++)
-		spf_unlock_block(index->rel, split.parts[j].block, ExclusiveLock);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
-	spf_unlock_block(index->rel, SPF_META_BLOCK, ShareLock);
-	spf_unlock_block(index->rel, head.block, ExclusiveLock);
+	done = split_locked(&regroup);
+	spf_regroup_end(&regroup);
 	return done;
 }

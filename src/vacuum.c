@@ -8,11 +8,13 @@
  * and enters free pages into the free space map.  The killed are collected, within
  * maintenance_work_mem, and a pass over the postings takes their entries out.  Entries
  * that this misses are stale by version: never wrong, and gone with the next split.
+ * Last, what is due of the postings is listed (work.h), and free pages at the end of the file
+ * are given back.
  *
- * What a crash left behind (postings that no centroid leads to, pages that no posting leads to) looks
- * just like what a running split is about to use.  So such pages are just noted, and looked
- * at again in the end, under the exclusive heavyweight lock on the meta page's number, which splits
- * share: briefly, for while it is held nobody can split.
+ * What a crash left behind (postings that no centroid leads to, pages that no posting leads to)
+ * looks just like what a running split is about to use.  So such pages are just noted, and
+ * looked at again in the end, under the exclusive heavyweight lock on the meta page's number,
+ * which splits share: briefly, for while it is held nobody can split.
  *
  * Locks: as posting.h and record.h say; one page at a time otherwise.
  *
@@ -20,15 +22,19 @@
  */
 #include "compat.h"
 
+#include "catalog/storage.h"
 #include "storage/indexfsm.h"
+#include "storage/lmgr.h"
 #include "utils/memutils.h"
 
 #include "calibrate.h"
 #include "meta.h"
 #include "posting.h"
+#include "rebalance.h"
 #include "record.h"
 #include "route.h"
 #include "vacuum.h"
+#include "work.h"
 
 typedef struct SpfVacuum
 {
@@ -45,6 +51,7 @@ typedef struct SpfVacuum
 	int64		nkilled;
 	int64		max_killed;
 	int64		swept;
+	bool		unneeded;		/* of the posting at hand: what was superseded can go */
 
 	/* pages that nothing seems to lead to */
 	BlockNumber *suspects;
@@ -66,11 +73,12 @@ tid_is_dead(ItemPointer tid, void *state)
 /* ---- sweeping ---- */
 
 static bool
-ref_is_killed(SpfRecordRef ref, void *state)
+ref_is_killed(SpfRecordRef ref, bool superseded, void *state)
 {
 	SpfVacuum  *vacuum = state;
 
-	return bsearch(&ref, vacuum->killed, vacuum->nkilled, sizeof(SpfRecordRef),
+	return (superseded && vacuum->unneeded) ||
+		bsearch(&ref, vacuum->killed, vacuum->nkilled, sizeof(SpfRecordRef),
 				   spf_record_ref_cmp) != NULL;
 }
 
@@ -84,6 +92,7 @@ sweep_posting(SpfVacuum *vacuum, BlockNumber block)
 	SpfPageRef	page;
 	BlockNumber pages = 0;
 	SpfPostingView view;
+	FullTransactionId superseded_at = InvalidFullTransactionId;
 
 	if (!spf_try_lock_block(rel, block, ExclusiveLock))
 		return;
@@ -97,8 +106,10 @@ sweep_posting(SpfVacuum *vacuum, BlockNumber block)
 			spf_posting_view(vacuum->index, buf, &view);
 			head.generation = SpfPageOpaque(BufferGetPage(buf))->generation;
 			sweep = view.head && !view.retired;
+			superseded_at = view.superseded_at;
 		}
 		UnlockReleaseBuffer(buf);
+		vacuum->unneeded = sweep && spf_may_forget(rel, block, superseded_at);
 		for (page = head; sweep && BlockNumberIsValid(page.block);)
 		{
 			SpfPageRef	next;
@@ -107,9 +118,11 @@ sweep_posting(SpfVacuum *vacuum, BlockNumber block)
 			if (pages++ > RelationGetNumberOfBlocks(rel))
 				spf_page_corrupted(rel, block, "A posting's pages have no end.");
 			vacuum->swept += spf_posting_sweep_page(vacuum->index, head, page, ref_is_killed,
-													vacuum, vacuum->info->strategy, &next);
+													vacuum, &next);
 			page = next;
 		}
+		if (sweep && vacuum->unneeded)
+			spf_posting_swept(vacuum->index, head);
 	}
 	spf_unlock_block(rel, block, ExclusiveLock);
 }
@@ -300,8 +313,11 @@ free_page(SpfVacuum *vacuum, SpfPageRef self)
 static void
 free_retired(SpfVacuum *vacuum, SpfPageRef head, SpfPageRef next)
 {
-	spf_posting_free_chain(vacuum->index, head, next);
-	free_page(vacuum, head);
+	int			freed = spf_posting_free(vacuum->index, head, next);
+
+	vacuum->stats->pages_newly_deleted += freed;
+	vacuum->stats->pages_deleted += freed;
+	vacuum->stats->pages_free += freed;
 }
 
 static void
@@ -425,6 +441,42 @@ visit_block(SpfVacuum *vacuum, BlockNumber block)
 	}
 }
 
+/*
+ * Where a split ended after it had stored a centroid and before the posting learnt of it, nothing
+ * leads to that record: to find it takes a look at all of them.
+ */
+static void
+retire_lost_centroids(SpfVacuum *vacuum)
+{
+	Relation	rel = vacuum->index->rel;
+	SpfPageRef *orphans = palloc(vacuum->nsuspects * sizeof(SpfPageRef));
+	int			n = 0;
+
+	for (int i = 0; i < vacuum->nsuspects; i++)
+	{
+		Buffer		buf = spf_page_read_strategy(rel, vacuum->suspects[i], BUFFER_LOCK_SHARE,
+												 vacuum->info->strategy);
+		SpfPostingView view = {0};
+
+		if (!BufferIsValid(buf))
+			continue;
+		if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_POSTING)
+			spf_posting_view(vacuum->index, buf, &view);
+		orphans[n].block = vacuum->suspects[i];
+		orphans[n].generation = SpfPageOpaque(BufferGetPage(buf))->generation;
+		UnlockReleaseBuffer(buf);
+		if (view.head && !view.retired && !BlockNumberIsValid(view.centroid.block) &&
+			is_orphan(vacuum, orphans[n], &view))
+			n++;
+	}
+	for (BlockNumber block = SPF_META_BLOCK + 1; n > 0 && block < vacuum->nblocks; block++)
+	{
+		spf_vacuum_delay_point();
+		spf_record_retire_lost(vacuum->index, block, orphans, n);
+	}
+	pfree(orphans);
+}
+
 /* Look again at the suspects, if no split is going on; else they are left for the next vacuum. */
 static void
 visit_suspects(SpfVacuum *vacuum)
@@ -434,12 +486,88 @@ visit_suspects(SpfVacuum *vacuum)
 	if (vacuum->nsuspects == 0 ||
 		!spf_try_lock_block(rel, SPF_META_BLOCK, ExclusiveLock))
 		return;
+	retire_lost_centroids(vacuum);
 	for (int i = 0; i < vacuum->nsuspects; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		visit_posting(vacuum, vacuum->suspects[i], true);
 	}
 	spf_unlock_block(rel, SPF_META_BLOCK, ExclusiveLock);
+}
+
+/* ---- the end of the file ---- */
+
+/* Is it worth an exclusive lock to give so many of its pages back? */
+#define MIN_TRUNCATED		64
+#define MIN_TRUNCATED_SHARE	16
+
+/* Where the pages begin that are free, up to the end. */
+static BlockNumber
+find_end(SpfVacuum *vacuum)
+{
+	Relation	rel = vacuum->index->rel;
+	BlockNumber end = RelationGetNumberOfBlocks(rel);
+
+	for (; end > SPF_META_BLOCK + 1; end--)
+	{
+		Buffer		buf = ReadBufferExtended(rel, MAIN_FORKNUM, end - 1, RBM_NORMAL,
+											 vacuum->info->strategy);
+		bool		reusable;
+
+		spf_vacuum_delay_point();
+		LockBuffer(buf, BUFFER_LOCK_SHARE);
+		(void) spf_page_check(rel, buf);
+		reusable = spf_page_reusable(BufferGetPage(buf));
+		UnlockReleaseBuffer(buf);
+		if (!reusable)
+			break;
+	}
+	return end;
+}
+
+/*
+ * Give free pages at the end back to the file system, if nobody uses the index at the moment: as
+ * for tables, under an exclusive lock, which standbys hear of.  Whoever still has a pointer to them finds them
+ * gone.
+ */
+static void
+truncate_index(SpfVacuum *vacuum)
+{
+	Relation	rel = vacuum->index->rel;
+	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+	BlockNumber end = find_end(vacuum);
+
+	if (nblocks - end < MIN_TRUNCATED || (nblocks - end) < nblocks / MIN_TRUNCATED_SHARE ||
+		!ConditionalLockRelation(rel, AccessExclusiveLock))
+		return;
+	end = find_end(vacuum);
+	if (end < RelationGetNumberOfBlocks(rel))
+		RelationTruncate(rel, end);
+	UnlockRelation(rel, AccessExclusiveLock);
+	vacuum->stats->num_pages = end;
+}
+
+/* ---- what is left to do ---- */
+
+/* List what is due of the postings met. */
+static void
+find_work(SpfVacuum *vacuum)
+{
+	SpfWorkItem items[SPF_WORK_ITEMS];
+	int			n = 0;
+
+	for (BlockNumber block = 0; block < vacuum->nblocks && n < SPF_WORK_ITEMS; block++)
+	{
+		if ((vacuum->heads[block / 8] & (1 << (block % 8))) == 0)
+			continue;
+		spf_vacuum_delay_point();
+		n += spf_work_look(vacuum->index, block, vacuum->info->strategy, &items[n]);
+	}
+	if (n > 0)
+		spf_work_note(vacuum->index, NULL, items, n);
+	if (n == SPF_WORK_ITEMS)
+		spf_work_need_survey(vacuum->index);
+	spf_work_noted = false;
 }
 
 /* ---- the passes ---- */
@@ -511,7 +639,12 @@ spf_bulk_delete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 		pass(&vacuum);
 		sweep(&vacuum);
 		if (vacuum.swept > 0)
-			spf_meta_count(vacuum.index, 0, 0, 0, (int) Min(vacuum.swept, INT_MAX));
+		{
+			SpfCounters delta = {.swept = vacuum.swept};
+
+			spf_work_note(vacuum.index, &delta, NULL, 0);
+		}
+		find_work(&vacuum);
 		stats->num_index_tuples = vacuum.records.kept;
 		stats->tuples_removed += vacuum.records.removed;
 		stats->estimated_count = false;
@@ -524,7 +657,6 @@ IndexBulkDeleteResult *
 spf_vacuum_cleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 {
 	SpfVacuum	vacuum;
-	SpfMeta		meta;
 
 	/* ANALYZE wants nothing of us */
 	if (info->analyze_only)
@@ -538,11 +670,12 @@ spf_vacuum_cleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 			stats = palloc0(sizeof(IndexBulkDeleteResult));
 			vacuum.stats = stats;
 			pass(&vacuum);
+			find_work(&vacuum);
 			stats->num_index_tuples = vacuum.records.kept;
 		}
-		spf_meta_read(info->index, &meta);
-		if (spf_calibration_due(&meta))
-			spf_calibrate(vacuum.index);
+		truncate_index(&vacuum);
+		spf_rebalance_after_vacuum(vacuum.index);
+		(void) spf_calibrate_if_due(vacuum.index);
 	}
 	end(&vacuum);
 	return stats;

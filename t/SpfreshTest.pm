@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(new_server add_functions index_is_complete index_is_valid start_psql start_pgbench
-  finish_pgbench index_size log_has_no_crash);
+  finish_pgbench index_size log_has_no_crash open_session ask try_ask close_session);
 
 # Settings under which a scan finds everything.
 our $exhaustive = join ' ',
@@ -114,14 +114,15 @@ BEGIN
 END
 \$\$;
 
--- Wait until a CREATE INDEX is in such a phase: its process id and the phase, NULL when it ended before.
+-- Wait until a CREATE INDEX is in such a phase: its process id and the phase, NULL when it ended before, be
+-- it before anybody could look (on a busy machine a build of a second is soon missed).
 CREATE FUNCTION phase_reached(pattern text) RETURNS text LANGUAGE plpgsql AS
 \$\$
 DECLARE
 	reached text;
 	begun boolean := false;
 BEGIN
-	FOR i IN 1 .. 20000 LOOP
+	FOR i IN 1 .. 5000 LOOP
 		PERFORM pg_stat_clear_snapshot();
 		SELECT pid || ' ' || phase INTO reached FROM pg_stat_progress_create_index
 		WHERE phase ~ pattern;
@@ -132,7 +133,10 @@ BEGIN
 		begun := begun OR EXISTS (SELECT FROM pg_stat_progress_create_index);
 		PERFORM pg_sleep(0.001);
 	END LOOP;
-	RAISE EXCEPTION 'no CREATE INDEX reached phase %', pattern;
+	IF begun THEN
+		RAISE EXCEPTION 'no CREATE INDEX reached phase %', pattern;
+	END IF;
+	RETURN NULL;
 END
 \$\$;
 
@@ -196,6 +200,61 @@ sub start_psql
 		[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), map { ('-c', $_) } @commands ],
 		'<', \undef, '>', \$psql->{out}, '2>', \$psql->{err});
 	return $psql;
+}
+
+# A session that is asked one thing after the other.
+my $questions = 0;
+
+sub open_session
+{
+	my ($node, @settings) = @_;
+	my $session = { in => '', out => '', err => '' };
+
+	$session->{timer} = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
+	$session->{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-d', $node->connstr('postgres') ],
+		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err}, $session->{timer});
+	ask($session, "SET client_min_messages = warning; SET $_") foreach @settings;
+	return $session;
+}
+
+# Its answer; what went wrong is left in $session->{err}.  Undefined where the session has ended.
+sub try_ask
+{
+	my ($session, $sql) = @_;
+	my $mark = 'answered ' . ++$questions;
+
+	$session->{out} = $session->{err} = '';
+	$session->{in} .= "$sql;\n\\echo $mark\n\\warn $mark\n";
+	$session->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
+	eval {
+		$session->{run}->pump
+		  while $session->{run}->pumpable
+		  && !($session->{out} =~ /^\Q$mark\E\n/m && $session->{err} =~ /^\Q$mark\E\n/m);
+	};
+	die $@ if $@ =~ /timeout/;
+	return undef if $session->{err} !~ s/^\Q$mark\E\n//m;
+	$session->{out} =~ s/\n?\Q$mark\E\n//;
+	return $session->{out};
+}
+
+# The same where nothing may go wrong.
+sub ask
+{
+	my ($session, $sql) = @_;
+	my $answer = try_ask($session, $sql);
+
+	die "$sql: $session->{err}" if !defined $answer || $session->{err} ne '';
+	return $answer;
+}
+
+# End it, whether it is still there or not.
+sub close_session
+{
+	my ($session) = @_;
+
+	$session->{in} .= "\\q\n";
+	eval { $session->{run}->finish };
 }
 
 # Run pgbench in the background: scripts is a list of [weight, text], after { tries => n } where

@@ -9,6 +9,7 @@
  *-------------------------------------------------------------------------
  */
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +98,7 @@ host_progress(double done)
 	progress_last = done;
 }
 
-static const SpfKmeansHost host = {host_alloc, host_release, host_interrupt, host_progress};
+static const SpfKmeansHost host = {host_alloc, host_release, host_interrupt, host_progress, NULL, NULL};
 
 /* ---- data ---- */
 
@@ -355,14 +356,16 @@ test_determinism(void)
 	how.seed = 12;
 	spf_kmeans(x, 1500, 24, 30, &how, &host, b, assign);
 	CHECK(memcmp(a, b, bytes) != 0);
-	/* a warm start from an answer that is at rest gives that answer */
+	/* a warm start from an answer that is at rest, without prices, gives that answer */
+	free(x);
+	x = clustered(1500, 24, 8, 1, 4);
 	how.rounds = 200;
 	how.min_share = 0;
 	how.max_share = 1e9;
-	spf_kmeans(x, 1500, 24, 30, &how, &host, a, assign);
+	spf_kmeans(x, 1500, 24, 6, &how, &host, a, assign);
 	memcpy(b, a, bytes);
 	how.warm = true;
-	spf_kmeans(x, 1500, 24, 30, &how, &host, b, assign);
+	spf_kmeans(x, 1500, 24, 6, &how, &host, b, assign);
 	CHECK(memcmp(a, b, bytes) == 0);
 	free(x);
 	free(a);
@@ -372,12 +375,121 @@ test_determinism(void)
 
 /* ---- spf_train and spf_nearest ---- */
 
+/* Memory that begins at a line of the cache, counted; what to release stands before it. */
+static void *
+line_alloc(size_t bytes)
+{
+	char	   *chunk = host_alloc(bytes + 64 + sizeof(void *));
+	char	   *at = (char *) (((uintptr_t) chunk + sizeof(void *) + 63) & ~(uintptr_t) 63);
+
+	memcpy(at - sizeof(void *), &chunk, sizeof(void *));
+	return at;
+}
+
+static void
+line_release(void *at)
+{
+	void	   *chunk;
+
+	memcpy(&chunk, (char *) at - sizeof(void *), sizeof(void *));
+	host_release(chunk);
+}
+
+/* ---- those who take part: threads, each with its own view of what is shared ---- */
+
+typedef struct Member
+{
+	pthread_t	thread;
+	SpfTrain   *train;
+	int			step;
+} Member;
+
+typedef struct Team
+{
+	int			n;
+	Member		member[3];
+} Team;
+
+static void *
+take_part(void *arg)
+{
+	Member	   *member = arg;
+
+	spf_train_step(member->train, member->step);
+	return NULL;
+}
+
+static void
+together(void *state, int step)
+{
+	Team	   *team = state;
+
+	for (int i = 1; i < team->n; i++)
+	{
+		team->member[i].step = step;
+		if (pthread_create(&team->member[i].thread, NULL, take_part, &team->member[i]) != 0)
+			abort();
+	}
+	spf_train_step(team->member[0].train, step);
+	for (int i = 1; i < team->n; i++)
+		pthread_join(team->member[i].thread, NULL);
+}
+
+/* The others' memory is not counted. */
+static void *
+plain_alloc(size_t bytes)
+{
+	void	   *chunk = malloc(bytes);
+
+	if (chunk == NULL)
+		abort();
+	return chunk;
+}
+
+static void
+no_interrupt(void)
+{
+}
+
+static SpfCentroids *
+train_together(const SpfPoints *points, int want, int polish, uint64_t seed, int members)
+{
+	static const SpfKmeansHost others = {plain_alloc, free, no_interrupt, NULL, NULL, NULL};
+	SpfCentroids *c = host_alloc(sizeof(SpfCentroids));
+	Team		team = {.n = members};
+	SpfKmeansHost leader = host;
+	void	   *result = line_alloc(spf_centroids_space(points->padded, want));
+	void	   *work = line_alloc(spf_train_space(points->padded, points->n, want));
+
+	progress_last = 0;
+	progress_fell = false;
+	if (members > 1)
+	{
+		leader.together = together;
+		leader.team = &team;
+	}
+	spf_train_init(work, result, points->padded, points->n, want, seed);
+	for (int i = 0; i < members; i++)
+		team.member[i].train = spf_train_open(work, result, points, i == 0 ? &leader : &others);
+	spf_train_lead(team.member[0].train, polish);
+	for (int i = 0; i < members; i++)
+		spf_train_close(team.member[i].train);
+	line_release(work);
+	*c = spf_centroids_map(result);
+	return c;
+}
+
 static SpfCentroids *
 train(const SpfPoints *points, int want, int polish, uint64_t seed)
 {
-	progress_last = 0;
-	progress_fell = false;
-	return spf_train(points, want, polish, seed, &host);
+	return train_together(points, want, polish, seed, 1);
+}
+
+static void
+free_centroids(SpfCentroids *c)
+{
+	line_release(c->memory);
+	host_release(c);
 }
 
 /* Where the groups and the centroids are, all is as it says. */
@@ -473,9 +585,10 @@ test_train(void)
 	float	   *x = clustered(n, padded, 16, 60, 21);
 	SpfPoints	points = encode(x, n, padded);
 	SpfCentroids *c;
-	float	   *scratch;
+	void	   *scratch;
 	int		   *size = calloc((size_t) want, sizeof(int));
-	double		sum = 0;
+	double		sum = 0,
+				near = 0;
 	int			largest = 0;
 	size_t		before = memory_now,
 				result;
@@ -488,26 +601,35 @@ test_train(void)
 	check_shape(c, want);
 	CHECK(c->ncentroids > want * 0.98);
 	CHECK(interrupts > 100);
-	/* as the header says; the rest is small */
-	CHECK(memory_peak - before < 2 * result + 16 * (size_t) n +
-		  (size_t) n * padded * sizeof(float) + (1 << 20));
+	/* as the header says, one group being at most a few times the mean; the rest is small */
+	CHECK(memory_peak - before < spf_centroids_space(padded, want) +
+		  spf_train_space(padded, n, want) +
+		  (size_t) n * (padded * sizeof(float) + padded + 20) + (1 << 20));
+	CHECK(spf_centroids_space(padded, want) < 2 * result + (1 << 16));
+	CHECK(spf_train_space(padded, n, want) < result + 8 * (size_t) n + (1 << 16));
 
 	group("the nearest, and the quality");
-	scratch = malloc(spf_nearest_scratch(c) * sizeof(float));
+	scratch = malloc(spf_nearest_scratch(c, 1, spf_default_beam(c)));
 	for (int i = 0; i < n; i++)
 	{
 		float		best,
 					got;
-		int32_t		id;
+		int32_t		id,
+					found;
+		SpfCoded	coded = {points.codes + (size_t) i * padded, points.scales[i]};
 		const float *at = x + (size_t) i * padded;
 
-		CHECK(spf_nearest(c, at, 1, spf_default_beam(c), scratch, &id, &got) == 1);
+		spf_nearest(c, &coded, 1, 1, spf_default_beam(c), scratch, &id, &got, &found);
+		CHECK(found == 1);
 		true_nearest(c, at, &best);
-		exact += got <= best * 1.00001f;
+		near += distance(c, at, id);
+		exact += distance(c, at, id) <= best * 1.00001f;
 		sum += best;
 		largest = ++size[id] > largest ? size[id] : largest;
 	}
-	CHECK(exact >= 0.99 * n);
+	/* what rounding and groups cost, in neighbours and in distance */
+	CHECK(near < 1.002 * sum);
+	CHECK(exact >= 0.97 * n);
 	printf("  nearest found: %.4f, largest cluster %.2f of the mean\n", (double) exact / n,
 		   (double) largest * c->ncentroids / n);
 	CHECK(largest < 4.0 * n / c->ncentroids);
@@ -517,7 +639,7 @@ test_train(void)
 		printf("  mean squared distance: %.5f, flat k-means %.5f\n", sum / n, flat);
 		CHECK(sum / n < 1.03 * flat);
 	}
-	spf_centroids_free(c, &host);
+	free_centroids(c);
 	CHECK(memory_now == before);
 	free(size);
 	free(scratch);
@@ -525,61 +647,81 @@ test_train(void)
 	free_points(points);
 }
 
+/* All of them are given when all are wanted, and those that are near come first. */
 static void
 test_nearest(void)
 {
 	int			n = 6000,
-				padded = 24;
+				padded = 24,
+				m = 37;
 	float	   *x = clustered(n, padded, 10, 30, 31);
 	SpfPoints	points = encode(x, n, padded);
 	SpfCentroids *c = train(&points, 300, 1, 2);
-	float	   *scratch = malloc(spf_nearest_scratch(c) * sizeof(float));
-	int32_t		id[300],
+	int32_t    *id = malloc((size_t) m * 300 * sizeof(int32_t)),
+				found[37],
 				one[16],
-				many[37 * 16],
-				found[37];
-	float		dist2[300],
-				d1[16],
-				dm[37 * 16];
-	void	   *batch = malloc(spf_nearest_batch_scratch(c, 37, 5));
+				one_found;
+	float	   *dist2 = malloc((size_t) m * 300 * sizeof(float)),
+				one_dist2[16];
+	SpfCoded	coded[37];
+	void	   *scratch = malloc(spf_nearest_scratch(c, m, 1000));
 	bool		sorted = true,
 				once = true,
 				same = true;
+	double		off = 0,
+				spread = 0;
 
 	group("many nearest, and batches");
-	for (int i = 0; i < 100; i++)
+	for (int i = 0; i < m; i++)
+		coded[i] = (SpfCoded) {points.codes + (size_t) i * padded, points.scales[i]};
+	spf_nearest(c, coded, m, 300, 1000, scratch, id, dist2, found);
+	for (int i = 0; i < m; i++)
 	{
 		bool		seen[300] = {0};
-		int			got = spf_nearest(c, x + (size_t) i * padded, 300, 1000, scratch, id, dist2);
+		float	   *at = rows(1, padded);
+		float	   *zero = rows(1, padded);
+		float		norm2;
 
-		CHECK(got == c->ncentroids);
-		for (int k = 0; k < got; k++)
+		spf_record_decode(coded[i].code, coded[i].scale, padded, at);
+		norm2 = spf_kernels->l2sq(at, zero, padded);
+		CHECK(found[i] == c->ncentroids);
+		for (int k = 0; k < found[i]; k++)
 		{
-			sorted = sorted && (k == 0 || dist2[k - 1] <= dist2[k]);
-			once = once && !seen[id[k]];
-			seen[id[k]] = true;
-			same = same && fabsf(dist2[k] - distance(c, x + (size_t) i * padded, id[k])) <=
-				1e-5f * dist2[k];
+			int32_t		this = id[i * 300 + k];
+			float		d = dist2[i * 300 + k];
+
+			sorted = sorted && (k == 0 || dist2[i * 300 + k - 1] <= d);
+			once = once && !seen[this];
+			seen[this] = true;
+			off += fabsf(d + norm2 - distance(c, at, this));
+			spread += distance(c, at, this);
 		}
+		free(at);
+		free(zero);
 	}
-	CHECK(sorted && once && same);
-	CHECK(spf_nearest(c, x, 0, 1, scratch, id, dist2) == 0);
-	CHECK(spf_nearest(c, x, 300, 1, scratch, id, dist2) < c->ncentroids);
+	CHECK(sorted && once);
+	printf("  distances are off by %.4f of themselves\n", off / spread);
+	CHECK(off < 0.01 * spread);
+	spf_nearest(c, coded, 1, 0, 1, scratch, id, dist2, found);
+	CHECK(found[0] == 0);
+	spf_nearest(c, coded, 1, 300, 1, scratch, id, dist2, found);
+	CHECK(found[0] < c->ncentroids);
 
-	for (int m = 1; m <= 37; m += 4)
+	/* a batch gives what each gives alone */
+	for (int size = 1; size <= m; size += 4)
 	{
-		spf_nearest_batch(c, x, m, 16, 5, batch, many, dm, found);
-		for (int i = 0; i < m; i++)
+		spf_nearest(c, coded, size, 16, 5, scratch, id, dist2, found);
+		for (int i = 0; i < size; i++)
 		{
-			int			got = spf_nearest(c, x + (size_t) i * padded, 16, 5, scratch, one, d1);
-
-			same = same && got == found[i] &&
-				memcmp(one, many + i * 16, (size_t) got * sizeof(int32_t)) == 0;
+			spf_nearest(c, &coded[i], 1, 16, 5, scratch, one, one_dist2, &one_found);
+			same = same && one_found == found[i] &&
+				memcmp(one, id + i * 16, (size_t) one_found * sizeof(int32_t)) == 0;
 		}
 	}
 	CHECK(same);
-	spf_centroids_free(c, &host);
-	free(batch);
+	free_centroids(c);
+	free(id);
+	free(dist2);
 	free(scratch);
 	free(x);
 	free_points(points);
@@ -603,7 +745,7 @@ test_train_small(void)
 
 			check_shape(c, most);
 			CHECK(c->ncentroids >= most * 0.7);
-			spf_centroids_free(c, &host);
+			free_centroids(c);
 			free_points(points);
 		}
 	CHECK(memory_now == before);
@@ -630,7 +772,7 @@ test_train_equal(void)
 			check_shape(c, 200);
 			if (values == 1)
 				CHECK(c->ncentroids == 1);
-			spf_centroids_free(c, &host);
+			free_centroids(c);
 			free_points(points);
 		}
 	/* nine of ten the same, the rest real */
@@ -643,7 +785,7 @@ test_train_equal(void)
 	c = train(&points, 100, 2, 6);
 	check_shape(c, 100);
 	CHECK(c->ncentroids > 8);
-	spf_centroids_free(c, &host);
+	free_centroids(c);
 	free_points(points);
 	/* all zero */
 	memset(x, 0, (size_t) n * 16 * sizeof(float));
@@ -651,7 +793,7 @@ test_train_equal(void)
 	c = train(&points, 100, 1, 6);
 	check_shape(c, 100);
 	CHECK(c->ncentroids == 1);
-	spf_centroids_free(c, &host);
+	free_centroids(c);
 	free_points(points);
 	free(x);
 }
@@ -669,15 +811,61 @@ test_train_determinism(void)
 	CHECK(memcmp(a->centroids, b->centroids,
 				 (size_t) a->ncentroids * 32 * sizeof(float)) == 0);
 	CHECK(memcmp(a->start, b->start, ((size_t) a->ngroups + 1) * sizeof(int32_t)) == 0);
-	spf_centroids_free(b, &host);
+	free_centroids(b);
+	for (int members = 2; members <= 3; members++)
+	{
+		b = train_together(&points, 150, 2, 9, members);
+		CHECK(a->ncentroids == b->ncentroids);
+		CHECK(memcmp(a->centroids, b->centroids,
+					 (size_t) a->ncentroids * 32 * sizeof(float)) == 0);
+		CHECK(!progress_fell && progress_last == 1);
+		free_centroids(b);
+	}
 	b = train(&points, 150, 2, 10);
 	CHECK(a->ncentroids != b->ncentroids ||
 		  memcmp(a->centroids, b->centroids,
 				 (size_t) a->ncentroids * 32 * sizeof(float)) != 0);
-	spf_centroids_free(a, &host);
-	spf_centroids_free(b, &host);
+	free_centroids(a);
+	free_centroids(b);
 	free(x);
 	free_points(points);
+}
+
+/* Centroids from elsewhere are only grouped: none is lost, none changed, equal ones are one. */
+static void
+test_given(void)
+{
+	int			padded = 24,
+				want = 500;
+	float	   *x = clustered(want, padded, 10, 30, 61);
+	void	   *work = line_alloc(spf_train_space(padded, want, want));
+	void	   *result = line_alloc(spf_centroids_space(padded, want));
+	SpfTrain   *t;
+	SpfCentroids c;
+	int			found = 0;
+
+	group("centroids from elsewhere");
+	for (int i = 0; i < want; i += 5)
+		memcpy(x + (size_t) i * padded, x, (size_t) padded * sizeof(float));
+	spf_train_init(work, result, padded, want, want, 3);
+	t = spf_train_open(work, result, NULL, &host);
+	memcpy(spf_train_given(t), x, (size_t) want * padded * sizeof(float));
+	spf_train_take(t, want);
+	spf_train_close(t);
+	c = spf_centroids_map(result);
+	CHECK(c.ncentroids == want - want / 5 + 1);
+	for (int i = 0; i < want; i++)
+		for (int j = 0; j < c.ncentroids; j++)
+			if (memcmp(x + (size_t) i * padded, c.centroids + (size_t) j * padded,
+					   (size_t) padded * sizeof(float)) == 0)
+			{
+				found++;
+				break;
+			}
+	CHECK(found == want);
+	line_release(work);
+	line_release(result);
+	free(x);
 }
 
 int
@@ -692,6 +880,7 @@ main(void)
 	test_train_small();
 	test_train_equal();
 	test_train_determinism();
+	test_given();
 	group(NULL);
 	CHECK(memory_now == 0);
 	printf("%d passed, %d failed\n", passed, failed);

@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "code.h"
+#include "order.h"
 #include "rotate.h"
 
 #define LENGTH_OF(array)	((int) (sizeof(array) / sizeof((array)[0])))
@@ -205,6 +206,7 @@ check_reductions(Kind kind, int n)
 	double		aa = dot_double(a, a, n);
 	double		bb = dot_double(b, b, n);
 	double		rounding = n * 6e-8 + 1e-6;
+	float		scale = (float) (sqrt(aa / n) / 100 + 1e-6);
 
 	for (int i = 0; i < n; i++)
 		vf[i] = v[i] = (int8_t) (next_random() % 255 - 127);
@@ -215,6 +217,27 @@ check_reductions(Kind kind, int n)
 	check(fabs(k->dot_i8(a, v, n) - dot_double(a, vf, n)) <=
 		  rounding * sqrt(aa * dot_double(vf, vf, n)) + 1e-38,
 		  "dot_i8", k->dot_i8(a, v, n), dot_double(a, vf, n));
+	for (int i = 0; i < n; i++)
+		vf[i] = (float) (v[i] * scale);
+	check(fabs(k->l2sq_i8(a, v, scale, n) - l2sq_double(a, vf, n)) <=
+		  rounding * (aa + dot_double(vf, vf, n)) + 1e-38,
+		  "l2sq_i8", k->l2sq_i8(a, v, scale, n), l2sq_double(a, vf, n));
+	{
+		float	   *sum = malloc((n + 1) * sizeof(float));
+
+		memcpy(sum, b, n * sizeof(float));
+		sum[n] = 12345;
+		k->add(sum, a, n);
+		for (int i = 0; i < n; i++)
+			check(sum[i] == b[i] + a[i], "add", sum[i], b[i] + a[i]);
+		memcpy(sum, b, n * sizeof(float));
+		k->add_i8(sum, v, 0.37f, n);
+		for (int i = 0; i < n; i++)
+			check(fabs(sum[i] - (b[i] + 0.37 * v[i])) <= 1e-6 * (fabs(b[i]) + fabs(0.37 * v[i])),
+				  "add_i8", sum[i], b[i] + 0.37 * v[i]);
+		check(sum[n] == 12345, "add stays in its room", sum[n], 12345);
+		free(sum);
+	}
 	out[nrows] = 12345;
 	k->l2sq_rows(a, rows, nrows, n, out);
 	for (int i = 0; i < nrows; i++)
@@ -231,6 +254,58 @@ check_reductions(Kind kind, int n)
 	free(out);
 	free(v);
 	free(vf);
+}
+
+/* Sixteen rows of 7 bits, random vectors of 8, the extremes of both among them. */
+static void
+check_meet(int n, int nx)
+{
+	uint8_t    *codes = malloc((size_t) n * 16);
+	int8_t	   *v = malloc((size_t) n * nx);
+	float	   *out = calloc((size_t) nx * 16 + 1, sizeof(float));
+	float		norm2[16];
+	float		scale[16];
+	SpfRows16	rows = {codes, norm2, scale};
+	SpfMeeting *x = calloc(nx, sizeof(SpfMeeting));
+	uint32_t   *below = calloc(nx + 1, sizeof(uint32_t));
+
+	for (int i = 0; i < n * 16; i++)
+		codes[i] = i / 4 % 16 == 3 ? 127 : next_random() % 128;
+	for (int i = 0; i < n * nx; i++)
+		v[i] = i < n ? -127 : (int8_t) (next_random() % 255 - 127);
+	for (int l = 0; l < 16; l++)
+	{
+		norm2[l] = l == 5 ? INFINITY : (float) (l * 1000);
+		scale[l] = 0.5f + l;
+	}
+	for (int k = 0; k < nx; k++)
+		x[k] = (SpfMeeting) {v + (size_t) k * n, 0.25f, (float) (k * 100), 3000 * k, out + k * 16};
+	out[nx * 16] = 12345;
+	below[nx] = 12345;
+	spf_kernels->meet(&rows, n, x, nx, below);
+	for (int k = 0; k < nx; k++)
+		for (int l = 0; l < 16; l++)
+		{
+			int64_t		sum = 0;
+			double		wanted;
+			double		size;
+
+			for (int d = 0; d < n; d++)
+				sum += codes[d / 4 * 64 + l * 4 + d % 4] * v[k * n + d];
+			size = 0.25 * scale[l] * (fabs((double) sum) + k * 100);
+			wanted = norm2[l] - 0.25 * scale[l] * ((double) sum - k * 100);
+			check(l == 5 ? isinf(out[k * 16 + l]) :
+				  fabs(out[k * 16 + l] - wanted) <= 1e-6 * (size + norm2[l]) + 1e-6,
+				  "meet", out[k * 16 + l], wanted);
+			check((below[k] >> l & 1) == (out[k * 16 + l] < x[k].bar), "meet: under the bar",
+				  below[k] >> l & 1, out[k * 16 + l]);
+		}
+	check(out[nx * 16] == 12345 && below[nx] == 12345, "meet stays in its room", out[nx * 16], 0);
+	free(codes);
+	free(v);
+	free(out);
+	free(x);
+	free(below);
 }
 
 static void
@@ -366,6 +441,7 @@ check_kernels(void)
 		for (Kind kind = NORMAL; kind < OVERFLOWING; kind++)
 			check_reductions(kind, n);
 		check_grid_loss(n);
+		check_meet(n, 1 + n / 8 % 23);
 		for (int planes = 1; planes <= SPF_MAX_BITS; planes++)
 			for (int lanes = 32; lanes >= 4; lanes /= 2)
 				for (int extreme = 0; extreme < 2; extreme++)
@@ -696,6 +772,26 @@ count_outcome(Outcome *sum, double score, double unit, float est, float lower)
 	check(isfinite(est) && lower <= est, "entries: finite", est, lower);
 }
 
+/* A centroid scores the same by its code and decoded. */
+static void
+check_coded_centroid(const SpfQuery *query, const float *c, int n)
+{
+	SpfRecordNumbers numbers;
+	int8_t	   *v = malloc(n);
+	float	   *decoded = malloc(sizeof(float) * n);
+	double		size;
+
+	spf_record_encode(c, n, v, &numbers);
+	spf_record_decode(v, numbers.scale, n, decoded);
+	size = query->norm2 + dot_double(decoded, decoded, n);
+	check(fabs((double) spf_query_coded_centroid(query, v, numbers.scale) -
+			   spf_query_centroid(query, decoded)) <= 1e-5 * size + 1e-30,
+		  "entries: coded centroid", spf_query_coded_centroid(query, v, numbers.scale),
+		  spf_query_centroid(query, decoded));
+	free(v);
+	free(decoded);
+}
+
 /* One posting: a centroid and a block of vectors around it, and a query. */
 static void
 scan_one_block(SpfMetric metric, const SpfShape *shape, double spread, double scale, Outcome *sum)
@@ -711,6 +807,9 @@ scan_one_block(SpfMetric metric, const SpfShape *shape, double spread, double sc
 	float		lower[SPF_MAX_LANES];
 	int			used = 1 + next_random() % shape->lanes;
 	float		threshold;
+	SpfBound	bound;
+	float		bold_est[SPF_MAX_LANES];
+	float		bold[SPF_MAX_LANES];
 	uint32_t	mask;
 
 	for (int i = 0; i < n; i++)
@@ -732,7 +831,21 @@ scan_one_block(SpfMetric metric, const SpfShape *shape, double spread, double sc
 	check(fabs(threshold - score_double(metric, q, c, n)) <=
 		  1e-5 * (dot_double(q, q, n) + dot_double(c, c, n)), "entries: centroid",
 		  threshold, score_double(metric, q, c, n));
+	check_coded_centroid(query, c, n);
 	mask = spf_query_block(query, threshold, block, used, threshold, est, lower);
+
+	/* less caution: nearer to the estimates, which are the same */
+	spf_query_posting(query, threshold, 0.25f, &bound);
+	check(spf_query_posting_block(query, &bound, block, used, bold_est, bold) ==
+		  (uint32_t) ((UINT64_C(1) << used) - 1), "entries: no threshold", used, 0);
+	for (int lane = 0; lane < used; lane++)
+	{
+		double		gap = (double) est[lane] - lower[lane];
+
+		check(bold_est[lane] == est[lane] &&
+			  fabs(bold[lane] - (est[lane] - 0.25 * gap)) <=
+			  1e-5 * (fabs(est[lane]) + gap) + 1e-30, "entries: caution", bold[lane], gap);
+	}
 	for (int lane = 0; lane < used; lane++)
 	{
 		const float *member = x + lane * n;
@@ -803,6 +916,8 @@ check_entry_encode(Kind kind, const SpfShape *shape, const float *c)
 	double		rg = 0;
 	double		cg = 0;
 	double		gg = 0;
+	float		min;
+	float		max;
 	int			wrong = 0;
 
 	spf_entry_encode(shape, x, c, code, &numbers);
@@ -834,6 +949,11 @@ check_entry_encode(Kind kind, const SpfShape *shape, const float *c)
 			  numbers.add, add);
 		check(fabs(numbers.perp - perp) <= 1e-3 * perp + 1e-6 * sqrt(rr), "entry: perp",
 			  numbers.perp, perp);
+		spf_entry_distance(shape, code, &numbers, &min, &max);
+		check(min <= sqrt(rr) && sqrt(rr) <= max, "entry: its distance", min, sqrt(rr));
+		check(perp * perp > 100 * rr || rr > 1e30 || max <= 1.01 * min + 1e-15,
+			  "entry: its distance, sharp",
+			  max, min);
 	}
 	else
 		check(rr > 1e36 || fabs(cg) > 1e17, "entry: gives up only on huge numbers", rr, 1e36);
@@ -859,6 +979,58 @@ check_entry_codes(void)
 					check_blocks_of(&shape);
 				free(c);
 			}
+}
+
+/* What lies in a ring around a centroid is not nearer than is said, and seldom much farther. */
+static void
+check_rings(void)
+{
+	for (int i = 0; i < 300; i++)
+	{
+		int			dim = dims[next_random() % 12];
+		int			n = spf_padded(dim);
+		SpfMetric	metric = (SpfMetric) (i % 3);
+		SpfShape	shape;
+		SpfQuery   *query;
+		float	   *q = vector(NORMAL, dim, n);
+		float	   *c = vector(NORMAL, dim, n);
+		float	   *x = vector(NORMAL, dim, n);
+		double		away = 0;
+		double		r = 0;
+		double		qx = 0;
+		float		bound;
+
+		spf_shape_init(&shape, dim, 1, 32);
+		query = malloc(spf_query_size(&shape));
+		spf_query_init(query, &shape, metric, q, 0);
+		for (int j = 0; j < n; j++)
+		{
+			x[j] = c[j] + (i % 5 == 0 ? 10 : 0.1f) * x[j];
+			away += ((double) q[j] - c[j]) * ((double) q[j] - c[j]);
+			r += ((double) x[j] - c[j]) * ((double) x[j] - c[j]);
+			qx += ((double) q[j] - x[j]) * ((double) q[j] - x[j]);
+		}
+		away = sqrt(away);
+		r = sqrt(r);
+		bound = spf_query_ring(query, spf_query_centroid(query, c), (float) r, (float) r);
+		if (metric == SPF_COSINE)
+			qx /= 2;
+		if (metric == SPF_IP)
+			check(isinf(bound) && bound < 0, "ring: none", bound, -INFINITY);
+		else
+		{
+			double		gap2 = (away - r) * (away - r) / (metric == SPF_COSINE ? 2 : 1);
+
+			check(bound <= qx * (1 + 1e-6), "ring: a lower bound", bound, qx);
+			check(bound >= 0.9 * gap2 - 1e-3, "ring: sharp", bound, gap2);
+			check(spf_query_ring(query, spf_query_centroid(query, c), 0, FLT_MAX) == 0,
+				  "ring: of everything", 0, 0);
+		}
+		free(query);
+		free(q);
+		free(c);
+		free(x);
+	}
 }
 
 /* Whatever meets whatever: no NaN, no infinity, and no bound above the truth. */
@@ -1019,6 +1191,7 @@ bench_scan(int dim, int bits, int misaligned)
 	float		est[SPF_MAX_LANES];
 	float		lower[SPF_MAX_LANES];
 	double		time;
+	SpfBound	bound;
 	int			nblocks;
 
 	spf_shape_init(&shape, dim, bits, 32);
@@ -1030,10 +1203,12 @@ bench_scan(int dim, int bits, int misaligned)
 	q = vector(NORMAL, dim, shape.padded);
 	query = malloc(spf_query_size(&shape));
 	spf_query_init(query, &shape, SPF_L2, q, 0);
+	spf_query_posting(query, 100, 1, &bound);
+	bound.threshold = 100;
 	MEASURE(time,
 			for (int b = 0; b < nblocks; b++)
-				spf_query_block(query, 100, blocks + (size_t) b * shape.bytes, 32, 100,
-								est, lower));
+				spf_query_posting_block(query, &bound, blocks + (size_t) b * shape.bytes, 32,
+										est, lower));
 	printf("  scan %4d-d %d bits, blocks at 64n + %d: %6.2f ns an entry\n", dim, bits, misaligned,
 		   time * 1e9 / nblocks / 32);
 	free(room);
@@ -1104,11 +1279,92 @@ bench_float(int n)
 	for (int i = 0; i < n; i++)
 		v[i] = (int8_t) next_random();
 	MEASURE(time, sink = spf_kernels->dot_i8(x, v, n));
-	printf(", dot_i8 %.1f\n", 2e-9 * n / time);
+	printf(", dot_i8 %.1f", 2e-9 * n / time);
+	{
+		static float at16[16];
+		SpfRows16	rows16 = {(const uint8_t *) rows, at16, at16};
+		SpfMeeting	meeting[SPF_MEET];
+		uint32_t	below[SPF_MEET];
+
+		for (int k = 0; k < SPF_MEET; k++)
+			meeting[k] = (SpfMeeting) {v, 1, 0, 0, out};
+		MEASURE(time, spf_kernels->meet(&rows16, n, meeting, SPF_MEET, below));
+	}
+	printf(", meet %.1f Gop/s\n", 2e-9 * n * 16 * SPF_MEET / time);
 	(void) sink;
 	free(x);
 	free(rows);
 	free(v);
+}
+
+/* ---- order ---- */
+
+/* Sorting and picking, of keys of which some are equal, against the simplest way. */
+static void
+check_order_of(int n, int different)
+{
+	float		keys[2 * SPF_MAX_SORTED];
+	int32_t		numbers[SPF_MAX_SORTED];
+	int32_t		below[2 * SPF_MAX_SORTED];
+	float		values[SPF_MAX_SORTED];
+	int32_t		rank[SPF_MAX_SORTED];
+	int			padded = (n + SPF_RANKS_PAD - 1) / SPF_RANKS_PAD * SPF_RANKS_PAD;
+	int			found;
+	int			bad = 0;
+
+	for (int i = 0; i < 2 * n; i++)
+		keys[i] = (float) ((int) (next_random() % different) - different / 2) * 1e30f;
+	for (int i = 0; i < n; i++)
+	{
+		numbers[i] = 2 * i + 1;
+		values[i] = keys[numbers[i]];
+	}
+	for (int i = n; i < padded; i++)
+		values[i] = INFINITY;
+	spf_kernels->ranks(values, padded, rank);
+	for (int i = 0; i < n; i++)
+	{
+		int			smaller = 0;
+
+		for (int j = 0; j < n; j++)
+			smaller += values[j] < values[i];
+		bad += rank[i] != smaller;
+	}
+	check(bad == 0, "ranks", bad, n);
+
+	spf_keys_sort(keys, numbers, n);
+	for (int i = 1; i < n; i++)
+	{
+		float		before = keys[numbers[i - 1]];
+		float		here = keys[numbers[i]];
+
+		bad += !(before < here || (before == here && numbers[i - 1] < numbers[i]));
+	}
+	check(bad == 0, "keys_sort", bad, n);
+	for (int i = 0; i < n; i++)
+		bad += spf_keys_ranked(values, n, i) != keys[numbers[i]];
+	check(bad == 0, "keys_ranked", bad, n);
+
+	found = spf_keys_below(keys, 2 * n, keys[0], below);
+	for (int i = 0, j = 0; i < 2 * n; i++)
+	{
+		if (keys[i] < keys[0])
+			bad += j >= found || below[j++] != i;
+		else if (i == 2 * n - 1)
+			bad += j != found;
+	}
+	check(bad == 0, "keys_below", bad, n);
+}
+
+static void
+check_order(void)
+{
+	for (int n = 1; n <= SPF_MAX_SORTED; n++)
+	{
+		check_order_of(n, 1);
+		check_order_of(n, 1 + n / 3);
+		check_order_of(n, 1000000);
+	}
 }
 
 static void
@@ -1152,8 +1408,11 @@ main(int argc, char **argv)
 	with_all_kernels(check_entry_codes);
 	group("estimates");
 	with_all_kernels(check_entries);
+	check_rings();
 	group("overflow");
 	with_all_kernels(check_wild_blocks);
+	group("order");
+	with_all_kernels(check_order);
 	group("replicas");
 	with_all_kernels(check_replicas);
 	printf("%d passed, %d failed\n", passed, failed);

@@ -7,6 +7,9 @@
 --   \i :common
 SET client_min_messages = warning;
 
+-- no worker comes in between
+SET spfresh.rebalance = vacuum;
+
 -- what is not to be done is made dear, and what is dear is compiled first
 SET jit = off;
 

@@ -132,7 +132,45 @@ vh_add16(uint32_t *sums, VH a, VH b)
 	_mm256_storeu_si256(at + 1, _mm256_add_epi32(_mm256_loadu_si256(at + 1), second));
 }
 
+typedef __m256i VI;
+
+static inline VI
+vi_zero(void)
+{
+	return _mm256_setzero_si256();
+}
+
+static inline VI
+vi_load(const uint8_t *p)
+{
+	return _mm256_loadu_si256((const __m256i *) p);
+}
+
+static inline VI
+vi_set1(const int8_t *p)
+{
+	int32_t		four;
+
+	memcpy(&four, p, 4);
+	return _mm256_set1_epi32(four);
+}
+
+static inline VF
+vi_floats(VI v)
+{
+	return _mm256_cvtepi32_ps(v);
+}
+
+/* two products of 7 by 8 bits do not overflow 16 */
+static inline VI
+vi_dot4(VI sum, VI a, VI b)
+{
+	return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b),
+												   _mm256_set1_epi16(1)));
+}
+
 #include "vector.h"
+
 
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -154,9 +192,14 @@ const SpfKernels spf_kernels_avx2 = {
 	.l2sq = l2sq,
 	.l2sq_rows = l2sq_rows,
 	.dot_i8 = dot_i8,
+	.l2sq_i8 = l2sq_i8,
+	.add = add,
+	.add_i8 = add_i8,
+	.meet = meet,
 	.grid_loss = grid_loss,
 	.scan = scan,
-	.bound = bound
+	.bound = bound,
+	.ranks = ranks
 };
 
 #endif							/* SPF_X86 */

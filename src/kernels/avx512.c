@@ -151,13 +151,80 @@ vh_add16(uint32_t *sums, VH a, VH b)
 											   _mm512_cvtepu16_epi32(both)));
 }
 
+typedef __m512i VI;
+
+static inline VI
+vi_zero(void)
+{
+	return _mm512_setzero_si512();
+}
+
+static inline VI
+vi_load(const uint8_t *p)
+{
+	return _mm512_loadu_si512(p);
+}
+
+static inline VI
+vi_set1(const int8_t *p)
+{
+	int32_t		four;
+
+	memcpy(&four, p, 4);
+	return _mm512_set1_epi32(four);
+}
+
+static inline VF
+vi_floats(VI v)
+{
+	return _mm512_cvtepi32_ps(v);
+}
+
+/* two products of 7 by 8 bits do not overflow 16 */
+static inline VI
+vi_dot4(VI sum, VI a, VI b)
+{
+	return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(a, b),
+												   _mm512_set1_epi16(1)));
+}
+
 #include "vector.h"
+
 
 #if defined(__clang__)
 #pragma clang attribute pop
 #else
 #pragma GCC pop_options
 #endif
+
+/* The same with one instruction for four products, where there is one. */
+#if defined(__clang__)
+#pragma clang attribute push( \
+	__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma"))), \
+	apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")
+#endif
+
+#define MEET			meet_vnni
+#define MEET_DOT4		_mm512_dpbusd_epi32
+#include "meet.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+static void
+meet_best(const SpfRows16 *rows, int n, const SpfMeeting *x, int nx, uint32_t *below)
+{
+	if (__builtin_cpu_supports("avx512vnni"))
+		meet_vnni(rows, n, x, nx, below);
+	else
+		meet(rows, n, x, nx, below);
+}
 
 static bool
 supported(void)
@@ -174,9 +241,14 @@ const SpfKernels spf_kernels_avx512 = {
 	.l2sq = l2sq,
 	.l2sq_rows = l2sq_rows,
 	.dot_i8 = dot_i8,
+	.l2sq_i8 = l2sq_i8,
+	.add = add,
+	.add_i8 = add_i8,
+	.meet = meet_best,
 	.grid_loss = grid_loss,
 	.scan = scan,
-	.bound = bound
+	.bound = bound,
+	.ranks = ranks
 };
 
 #endif							/* SPF_X86 */

@@ -25,6 +25,9 @@
 #define SPF_MAX_LANES	32
 #define SPF_MAX_BITS	4
 
+/* No set of kernels looks at more floats at once. */
+#define SPF_RANKS_PAD	16
+
 /* The scalars of one probe of one posting; see SpfKernels.bound. */
 typedef struct SpfBound
 {
@@ -51,6 +54,32 @@ typedef struct SpfGrid
 	float		hi;
 } SpfGrid;
 
+/*
+ * Sixteen rows side by side, 7 bits a component: row i is scale[i] * (u - SPF_U7_ZERO) with u
+ * at codes[(d / 4) * 64 + i * 4 + d % 4], and norm2[i] is what its distances start from.
+ */
+#define SPF_U7_ZERO		64
+
+typedef struct SpfRows16
+{
+	const uint8_t *codes;
+	const float *norm2;
+	const float *scale;
+} SpfRows16;
+
+/* A vector of 8 bits that is to meet them; see SpfKernels.meet. */
+typedef struct SpfMeeting
+{
+	const int8_t *code;
+	float		twice;			/* two times its scale */
+	float		bias;			/* SPF_U7_ZERO times the sum of its components */
+	float		bar;
+	float	   *out;			/* [16] */
+} SpfMeeting;
+
+/* So many vectors at a time share the work best. */
+#define SPF_MEET		8
+
 typedef struct SpfKernels
 {
 	const char *name;			/* "avx512", "avx2", "sse", "neon", "portable" */
@@ -69,6 +98,21 @@ typedef struct SpfKernels
 
 	/* <q, v> with v of 8-bit signed integers */
 	float		(*dot_i8) (const float *q, const int8_t *v, int n);
+
+	/* |q - scale * v|^2, likewise */
+	float		(*l2sq_i8) (const float *q, const int8_t *v, float scale, int n);
+
+	/* sum[n] += x[n];  sum[n] += scale * v[n] */
+	void		(*add) (float *sum, const float *x, int n);
+	void		(*add_i8) (float *sum, const int8_t *v, float scale, int n);
+
+	/*
+	 * |row|^2 - 2 <x, row>, the squared distance but for |x|^2, of each of nx vectors
+	 * and sixteen rows of n dimensions, to x[k].out[i]: norm2[i] - twice * (dot - bias) * scale[i].
+	 * Bit i of below[k] says that it is under x[k].bar.
+	 */
+	void		(*meet) (const SpfRows16 *rows, int n, const SpfMeeting *x, int nx,
+						 uint32_t *below);
 
 	/*
 	 * What a grid loses of x: with y = x * t, the squared norm of the part of y
@@ -98,6 +142,12 @@ typedef struct SpfKernels
 	uint32_t	(*bound) (const uint32_t *sums, const float *add, const float *mul,
 						  const uint16_t *perp, int lanes, const SpfBound *bound,
 						  float *est, float *lower);
+
+	/*
+	 * How many of values[n] are smaller than each of them.  n is a multiple of
+	 * SPF_RANKS_PAD.
+	 */
+	void		(*ranks) (const float *values, int n, int32_t *out);
 } SpfKernels;
 
 /* The kernels in use; never NULL: the best supported set, unless forced. */

@@ -141,7 +141,48 @@ vh_add16(uint32_t *sums, VH a, VH b)
 										  vreinterpretq_u32_u16(wide[i])));
 }
 
+typedef int32x4_t VI;
+
+static inline VI
+vi_zero(void)
+{
+	return vdupq_n_s32(0);
+}
+
+static inline VI
+vi_load(const uint8_t *p)
+{
+	return vreinterpretq_s32_u8(vld1q_u8(p));
+}
+
+static inline VI
+vi_set1(const int8_t *p)
+{
+	int32_t		four;
+
+	memcpy(&four, p, 4);
+	return vdupq_n_s32(four);
+}
+
+static inline VF
+vi_floats(VI v)
+{
+	return vcvtq_f32_s32(v);
+}
+
+/* what is under 128 is the same with a sign; two products of 7 by 8 bits do not overflow 16 */
+static inline VI
+vi_dot4(VI sum, VI a, VI b)
+{
+	int8x16_t	x = vreinterpretq_s8_s32(a);
+	int8x16_t	y = vreinterpretq_s8_s32(b);
+
+	return vpadalq_s16(sum, vpaddq_s16(vmull_s8(vget_low_s8(x), vget_low_s8(y)),
+									   vmull_s8(vget_high_s8(x), vget_high_s8(y))));
+}
+
 #include "vector.h"
+
 
 static bool
 supported(void)
@@ -156,9 +197,14 @@ const SpfKernels spf_kernels_neon = {
 	.l2sq = l2sq,
 	.l2sq_rows = l2sq_rows,
 	.dot_i8 = dot_i8,
+	.l2sq_i8 = l2sq_i8,
+	.add = add,
+	.add_i8 = add_i8,
+	.meet = meet,
 	.grid_loss = grid_loss,
 	.scan = scan,
-	.bound = bound
+	.bound = bound,
+	.ranks = ranks
 };
 
 #endif							/* SPF_NEON */

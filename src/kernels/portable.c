@@ -74,6 +74,57 @@ dot_i8(const float *q, const int8_t *v, int n)
 	return sum_lanes(lane);
 }
 
+static void
+add(float *sum, const float *x, int n)
+{
+	for (int i = 0; i < n; i++)
+		sum[i] += x[i];
+}
+
+static void
+add_i8(float *sum, const int8_t *v, float scale, int n)
+{
+	for (int i = 0; i < n; i++)
+		sum[i] += scale * (float) v[i];
+}
+
+static void
+meet(const SpfRows16 *rows, int n, const SpfMeeting *x, int nx, uint32_t *below)
+{
+	for (int k = 0; k < nx; k++)
+	{
+		int32_t		sum[16] = {0};
+
+		for (int i = 0; i < n; i += 4)
+			for (int l = 0; l < 16; l++)
+				for (int d = 0; d < 4; d++)
+					sum[l] += rows->codes[i * 16 + l * 4 + d] * x[k].code[i + d];
+		below[k] = 0;
+		for (int l = 0; l < 16; l++)
+		{
+			float		product = ((float) sum[l] - x[k].bias) * rows->scale[l];
+
+			x[k].out[l] = rows->norm2[l] - x[k].twice * product;
+			below[k] |= (uint32_t) (x[k].out[l] < x[k].bar) << l;
+		}
+	}
+}
+
+static float
+l2sq_i8(const float *q, const int8_t *v, float scale, int n)
+{
+	float		lane[SPF_PAD] = {0};
+
+	for (int i = 0; i < n; i += SPF_PAD)
+		for (int j = 0; j < SPF_PAD; j++)
+		{
+			float		d = q[i + j] - scale * (float) v[i + j];
+
+			lane[j] += d * d;
+		}
+	return sum_lanes(lane);
+}
+
 static float
 grid_loss(const float *x, int n, const SpfGrid *grid)
 {
@@ -196,6 +247,19 @@ bound(const uint32_t *sums, const float *add, const float *mul,
 	return mask;
 }
 
+static void
+ranks(const float *values, int n, int32_t *out)
+{
+	for (int i = 0; i < n; i++)
+	{
+		int32_t		smaller = 0;
+
+		for (int j = 0; j < n; j++)
+			smaller += values[j] < values[i];
+		out[i] = smaller;
+	}
+}
+
 const SpfKernels spf_kernels_portable = {
 	.name = "portable",
 	.supported = supported,
@@ -203,7 +267,12 @@ const SpfKernels spf_kernels_portable = {
 	.l2sq = l2sq,
 	.l2sq_rows = l2sq_rows,
 	.dot_i8 = dot_i8,
+	.l2sq_i8 = l2sq_i8,
+	.add = add,
+	.add_i8 = add_i8,
+	.meet = meet,
 	.grid_loss = grid_loss,
 	.scan = scan,
-	.bound = bound
+	.bound = bound,
+	.ranks = ranks
 };

@@ -131,7 +131,44 @@ vh_add16(uint32_t *sums, VH a, VH b)
 	}
 }
 
+typedef __m128i VI;
+
+static inline VI
+vi_zero(void)
+{
+	return _mm_setzero_si128();
+}
+
+static inline VI
+vi_load(const uint8_t *p)
+{
+	return _mm_loadu_si128((const __m128i *) p);
+}
+
+static inline VI
+vi_set1(const int8_t *p)
+{
+	int32_t		four;
+
+	memcpy(&four, p, 4);
+	return _mm_set1_epi32(four);
+}
+
+static inline VF
+vi_floats(VI v)
+{
+	return _mm_cvtepi32_ps(v);
+}
+
+/* two products of 7 by 8 bits do not overflow 16 */
+static inline VI
+vi_dot4(VI sum, VI a, VI b)
+{
+	return _mm_add_epi32(sum, _mm_madd_epi16(_mm_maddubs_epi16(a, b), _mm_set1_epi16(1)));
+}
+
 #include "vector.h"
+
 
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -153,9 +190,14 @@ const SpfKernels spf_kernels_sse = {
 	.l2sq = l2sq,
 	.l2sq_rows = l2sq_rows,
 	.dot_i8 = dot_i8,
+	.l2sq_i8 = l2sq_i8,
+	.add = add,
+	.add_i8 = add_i8,
+	.meet = meet,
 	.grid_loss = grid_loss,
 	.scan = scan,
-	.bound = bound
+	.bound = bound,
+	.ranks = ranks
 };
 
 #endif							/* SPF_X86 */

@@ -21,6 +21,8 @@
  *	vw_shuffle, vh_shuffle	byte lookup, within each 16 bytes
  *	vw_fold					add up the 16-byte parts
  *	vh_zip_lo, vh_zip_hi	interleave the low (high) words of two
+ *	VI, vi_zero, vi_load, vi_set1, vi_floats, vi_dot4
+ *							integers: see meet.h
  *	vh_add16(sums, a, b)	add 16 words to 16 32-bit sums, in stores as wide as the
  *							loads of vf_load_u32, which soon follow
  *
@@ -77,6 +79,65 @@ name(const float *a, const type_b *b, int n) \
 DEFINE_REDUCTION(dot, float, vf_load, vf_load_half, STEP_DOT)
 DEFINE_REDUCTION(l2sq, float, vf_load, vf_load_half, STEP_L2SQ)
 DEFINE_REDUCTION(dot_i8, int8_t, vf_load_i8, vf_load_i8_half, STEP_DOT)
+
+/* Like l2sq with b decoded on the way. */
+static float
+l2sq_i8(const float *q, const int8_t *v, float scale, int n)
+{
+	const VF	minus = vf_set1(-scale);
+	VF			s[4];
+	float		out[4];
+	int			i = 0;
+
+	for (int j = 0; j < 4; j++)
+		s[j] = vf_set1(0);
+	for (; i + 4 * FLOATS <= n; i += 4 * FLOATS)
+		for (int j = 0; j < 4; j++)
+		{
+			VF			d = vf_fma(vf_load_i8(v + i + j * FLOATS), minus,
+								   vf_load(q + i + j * FLOATS));
+
+			s[j] = vf_fma(d, d, s[j]);
+		}
+	for (; i + FLOATS <= n; i += FLOATS)
+	{
+		VF			d = vf_fma(vf_load_i8(v + i), minus, vf_load(q + i));
+
+		s[0] = vf_fma(d, d, s[0]);
+	}
+	if (FLOATS > SPF_PAD && i < n)
+	{
+		VF			d = vf_fma(vf_load_i8_half(v + i), minus, vf_load_half(q + i));
+
+		s[1] = vf_fma(d, d, s[1]);
+	}
+	vf_sum4(s[0], s[1], s[2], s[3], out);
+	return (out[0] + out[1]) + (out[2] + out[3]);
+}
+
+/* What does not fill a vector is done by eights, which any compiler makes vectors of. */
+static void
+add(float *sum, const float *x, int n)
+{
+	int			i = 0;
+
+	for (; i + FLOATS <= n; i += FLOATS)
+		vf_store(sum + i, vf_load(sum + i) + vf_load(x + i));
+	for (; i < n; i++)
+		sum[i] += x[i];
+}
+
+static void
+add_i8(float *sum, const int8_t *v, float scale, int n)
+{
+	VF			factor = vf_set1(scale);
+	int			i = 0;
+
+	for (; i + FLOATS <= n; i += FLOATS)
+		vf_store(sum + i, vf_fma(vf_load_i8(v + i), factor, vf_load(sum + i)));
+	for (; i < n; i++)
+		sum[i] += scale * (float) v[i];
+}
 
 /*
  * Four rows at a time, so that x is loaded once for them, and two chains of
@@ -373,3 +434,21 @@ bound(const uint32_t *sums, const float *add, const float *mul,
 	}
 	return mask;
 }
+
+static void
+ranks(const float *values, int n, int32_t *out)
+{
+	for (int i = 0; i < n; i++)
+	{
+		const VF	value = vf_set1(values[i]);
+		int32_t		smaller = 0;
+
+		for (int j = 0; j < n; j += FLOATS)
+			smaller += __builtin_popcount(vf_less(vf_load(values + j), value));
+		out[i] = smaller;
+	}
+}
+
+#define MEET			meet
+#define MEET_DOT4		vi_dot4
+#include "meet.h"

@@ -1,0 +1,249 @@
+"""Watching a server that is being changed: searching clients, CPU of background processes, the log, what scans read."""
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+
+import numpy as np
+
+import truth
+from client import SqlError
+from searching import AFTER, answers, plan_settings, smallest_value
+from server import cpu_seconds
+from throughput import PERCENTILES, read_log, table_scripts
+
+START_SECONDS = 30         # clients may take so long to start
+SAMPLE_SECONDS = 0.2
+SCAN_FIGURES = ("entries", "pages", "nprobe", "records", "rows", "gone")
+SCAN_NAMES = {"rows": "rows_read", "records": "records_read"}      # where a result has rows and records of its own
+LAST_SCAN = f"SELECT '{AFTER}', {', '.join(SCAN_FIGURES)} FROM spfresh_last_scan();"
+
+# Background processes whose CPU time is counted, by what their titles hold
+BACKGROUND = {"worker": b"spfresh worker", "autovacuum": b"autovacuum worker"}
+
+# Lines of the server's log begin with seconds since 1970 and the process (log_line_prefix of the churn benchmark)
+LOG_SETTINGS = {"log_line_prefix": "%n %p ", "log_checkpoints": "on", "log_autovacuum_min_duration": "0",
+                "log_min_messages": "warning"}
+LOG_LINE = re.compile(r"^(\d+\.\d+) (\d+) (\w+):  ?(.*)$")
+PROBLEMS = ("WARNING", "ERROR", "FATAL", "PANIC")
+KEPT_PROBLEMS = 50
+
+
+def percentiles(microseconds):
+    """Percentiles and maximum of latencies in milliseconds; None where there are none."""
+    if not len(microseconds):
+        return None
+    return {**{f"p{percent}_ms": float(np.percentile(microseconds, percent)) / 1000 for percent in PERCENTILES},
+            "max_ms": float(microseconds.max()) / 1000, "queries": len(microseconds)}
+
+
+class Searchers:
+    """pgbench clients that search a table from entering a `with` block to leaving it; `latencies` afterwards.
+
+    `rate`: searches a second of all clients together; 0: as fast as they can.
+    """
+
+    def __init__(self, database, table, data, k, settings, clients, rate=0):
+        self.database, self.clients = database, clients
+        settings, _ = plan_settings(database, table, data.metric, k, settings)
+        self.folder = tempfile.TemporaryDirectory(prefix="spfresh-pgbench-")
+        self.prefix = os.path.join(self.folder.name, "log")
+        self.command = database.arguments("pgbench") + [
+            "-n", "-M", "prepared", "--log", f"--log-prefix={self.prefix}", "-c", str(clients), "-j", str(clients),
+            "-T", "1000000", "--random-seed=1", *table_scripts(table, data, k, self.folder.name)]
+        if rate:
+            self.command += ["-R", str(rate)]
+        self.command += [database.name]
+        self.environment = {**database.environment(settings), "PGAPPNAME": "searcher"}
+        self.process = None
+        self.latencies = np.empty((0, 2), np.int64)
+
+    def __enter__(self):
+        if self.clients:
+            self.errors = tempfile.TemporaryFile("w+")
+            self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=self.errors, text=True,
+                                            env=self.environment)
+            self.wait_started()
+        return self
+
+    def wait_started(self):
+        """Until every client has searched: a pgbench whose timer is not set yet would not end as asked."""
+        query = ("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'searcher' AND "
+                 "query LIKE '%ORDER BY v%';")
+        deadline = time.monotonic() + START_SECONDS
+        while int(self.database.value(query)) < self.clients:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise SqlError(f"the searching clients did not start: {self.messages()}")
+            time.sleep(0.05)
+
+    def messages(self):
+        self.errors.seek(0)
+        return self.errors.read().strip()[-2000:]
+
+    def stop(self):
+        """pgbench ends by its own timer's signal, so that it writes its log."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGALRM)
+        self.process.wait()
+
+    def __exit__(self, kind, *unused):
+        if not self.clients:
+            return
+        self.stop()
+        self.latencies = read_log(self.prefix)
+        messages = self.messages()
+        self.errors.close()
+        self.folder.cleanup()
+        if kind is None and (self.process.returncode or "ERROR" in messages):
+            raise SqlError(f"a search failed: {messages}\n{self.database.server.log_tail()}")
+
+    def between(self, start, end):
+        """Percentiles of the searches that ended between two times (seconds since 1970)."""
+        ends = self.latencies[:, 1]
+        return percentiles(self.latencies[(ends >= start * 1e6) & (ends <= end * 1e6), 0])
+
+
+class BackgroundCpu:
+    """CPU seconds of the server's background processes, by kind, while a `with` block runs."""
+
+    def __init__(self, server):
+        with open(os.path.join(server.data, "postmaster.pid"), encoding="utf-8") as file:
+            self.postmaster = int(file.readline())
+        self.first, self.last = {}, {}
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+
+    def sample(self, started):
+        with open(f"/proc/{self.postmaster}/task/{self.postmaster}/children", encoding="utf-8") as file:
+            pids = file.read().split()
+        for pid in pids:
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as title:
+                    words = title.read()
+                for kind, mark in BACKGROUND.items():
+                    if mark in words:
+                        seconds = cpu_seconds(pid)
+                        self.first.setdefault((kind, pid), seconds if started else 0.0)
+                        self.last[kind, pid] = seconds
+            except OSError:
+                continue       # it ended meanwhile
+
+    def watch(self):
+        self.sample(True)
+        while not self.stopping.wait(SAMPLE_SECONDS):
+            self.sample(False)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.stopping.set()
+        self.thread.join()
+        self.sample(False)
+
+    def seconds(self):
+        return {kind: sum(self.last[key] - self.first[key] for key in self.last if key[0] == kind)
+                for kind in BACKGROUND}
+
+
+class Log:
+    """The server's log, read as it grows: checkpoints, automatic vacuums, and what should not be there."""
+
+    def __init__(self, server):
+        self.path = os.path.join(server.folder, "server.log")
+        self.place = 0
+        self.checkpoints = []      # [start, end], seconds since 1970; the end of a running one is infinite
+        self.vacuums = []          # dicts: table, end, seconds, cpu_seconds
+        self.problems = []
+        self.problem_count = 0
+
+    def read(self):
+        """Takes in what was added; lines that are complete only."""
+        with open(self.path, encoding="utf-8", errors="replace") as file:
+            file.seek(self.place)
+            text = file.read()
+        text = text[:text.rfind("\n") + 1]
+        self.place += len(text.encode("utf-8", errors="replace"))
+        self.take(text)
+        return self
+
+    def take(self, text):
+        for line in text.splitlines():
+            match = LOG_LINE.match(line)
+            if match:
+                self.take_line(float(match[1]), match[3], match[4])
+            elif self.vacuums and "elapsed:" in line:
+                self.take_usage(line)
+
+    def take_line(self, when, level, message):
+        if level in PROBLEMS:
+            self.problem_count += 1
+            if len(self.problems) < KEPT_PROBLEMS:
+                self.problems.append(f"{level}: {message}")
+        elif message.startswith("checkpoint starting"):
+            self.checkpoints.append([when, float("inf")])
+        elif message.startswith("checkpoint complete") and self.checkpoints:
+            self.checkpoints[-1][1] = when
+        elif message.startswith("automatic vacuum of table"):
+            self.vacuums.append({"table": message.split('"')[1].split(".")[-1], "end": when})
+        elif message.startswith("automatic analyze"):
+            self.vacuums.append({"table": None, "end": when})
+
+    def take_usage(self, line):
+        """The line of an automatic vacuum (or analyze) that tells its time."""
+        numbers = [float(part) for part in re.findall(r"(\d+\.\d+) s", line)]
+        if len(numbers) == 3:
+            self.vacuums[-1].update(cpu_seconds=numbers[0] + numbers[1], seconds=numbers[2])
+
+    def checkpoint_at(self, start, end):
+        return any(begun <= end and start <= ended for begun, ended in self.checkpoints)
+
+    def vacuum_at(self, start, end):
+        return any(vacuum["end"] - vacuum.get("seconds", 0) <= end and start <= vacuum["end"]
+                   for vacuum in self.vacuums)
+
+
+def slow_inserts(log, entries, limit_ms):
+    """Inserts that took longer than the limit: milliseconds, and whether a checkpoint or a vacuum was running."""
+    found = []
+    for latency, end in entries[entries[:, 0] > limit_ms * 1000]:
+        span = (end - latency) / 1e6, end / 1e6
+        found.append({"ms": latency / 1000, "end": end / 1e6, "checkpoint": log.checkpoint_at(*span),
+                      "autovacuum": log.vacuum_at(*span)})
+    return found
+
+
+def scanned(database, table, data, k, settings, truth_ids, reads=True):
+    """Recall, and with `reads` the what spfresh read for a query (means)."""
+    settings, _ = plan_settings(database, table, data.metric, k, settings)
+    found, told = answers(database, table, data, k, settings, LAST_SCAN if reads else "")
+    each = np.sort(truth.recall(data.base, data.queries, truth_ids, found, k, data.metric))
+    result = {"recall": float(each.mean()), "worst_recall": float(each[:max(1, len(each) // 20)].mean()),
+              "short_answers": int((found[:, -1] < 0).sum())}
+    if reads:
+        result.update(zip([SCAN_NAMES.get(name, name) for name in SCAN_FIGURES],
+                          np.asarray(told, dtype=float).mean(axis=0).tolist()))
+    return result
+
+
+def cost_of_recall(at, target, low, high):
+    """Entries scanned for a recall, between the two values of the knob around it; None where it is not reached.
+
+    `at(value)` gives recall and entries at a value of the knob.
+    """
+    value = smallest_value(lambda value: at(value)["recall"], target, low, high)
+    if value is None:
+        return None
+    above = at(value)
+    if value == low:
+        return above["entries"]
+    below = at(value - 1)
+    share = (target - below["recall"]) / (above["recall"] - below["recall"])
+    return below["entries"] + share * (above["entries"] - below["entries"])
+
