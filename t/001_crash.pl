@@ -24,17 +24,6 @@ add_functions($node);
 
 sub sql { return $node->safe_psql('postgres', join '', @_) }
 
-# Kill a server process, after which all of them restart.
-sub kill_backend
-{
-	my ($pid) = @_;
-
-	kill 'KILL', $pid;
-	# until the others have noticed, the server that goes down may still answer
-	usleep(200_000);
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not restart';
-}
-
 # End the server at once, or one of its processes, and have it back.  Returns whether there
 # was such a process.
 sub crash
@@ -51,8 +40,7 @@ sub crash
 SELECT pid FROM pg_stat_activity
 WHERE query ~ '$pattern' AND state = 'active' AND pid <> pg_backend_pid() LIMIT 1
 SQL
-	kill_backend($pid) if $pid;
-	return $pid ? 1 : 0;
+	return $pid ? kill_process($node, $pid) : 0;
 }
 
 # ---------------------------------------------------------------- changes
@@ -153,7 +141,7 @@ foreach my $round (
 	}
 	elsif ($pid)
 	{
-		kill_backend($pid);
+		kill_process($node, $pid);
 	}
 	$build->{run}->finish;
   SKIP:

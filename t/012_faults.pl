@@ -129,13 +129,6 @@ sub look
 	return ($err . ($differences // ''), $unreachable // 'none');
 }
 
-sub back_again
-{
-	# until the others have noticed, the server that goes down may still answer
-	usleep(100_000);
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not restart';
-}
-
 sub go_on
 {
 	my ($what) = @_;
@@ -166,13 +159,14 @@ sub interrupt
 {
 	my ($name, $point, $passages, $how) = @_;
 	my $what = "$name, $how at \"$point\" ($passages)";
+	my $from = log_end($node);
 	my $err = run('TRUNCATE items', $scenarios{$name}{base}, "SET spfresh.fault_point = '$point:$passages:$how'",
 		@{ $scenarios{$name}{run} });
 
 	$reached{$point} = 1;
 	if ($how eq 'kill' && $err =~ /server closed the connection|connection to server was lost/)
 	{
-		back_again();
+		await_restart($node, $from);
 	}
 	elsif ($how eq 'kill' || $err !~ /fault point "\Q$point\E" was reached/)
 	{
@@ -201,7 +195,7 @@ foreach my $name (sort keys %scenarios)
 
 foreach my $how ('error', 'kill')
 {
-	my $from = -s $node->logfile;
+	my $from = log_end($node);
 	my $sign = $how eq 'kill' ? qr/was terminated by signal 9/ : qr/fault point "worker step" was reached/;
 	my $log = '';
 
@@ -214,7 +208,7 @@ foreach my $how ('error', 'kill')
 		last if $log =~ $sign;
 		usleep(100_000);
 	}
-	back_again() if $how eq 'kill';
+	await_restart($node, $from) if $how eq 'kill';
 	run('ALTER DATABASE postgres RESET spfresh.fault_point');
 	like($log, $sign, "worker, $how: was reached");
 	go_on("worker, $how");

@@ -11,9 +11,11 @@ use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(new_server add_functions index_is_complete index_is_valid start_psql start_pgbench
-  finish_pgbench index_size log_has_no_crash open_session ask try_ask close_session);
+  finish_pgbench index_size log_has_no_crash log_end await_restart kill_process open_session ask
+  try_ask close_session);
 
 # Settings under which a scan finds everything.
 our $exhaustive = join ' ',
@@ -165,10 +167,13 @@ sub index_is_complete
 	my ($node, $table, $index, $name) = @_;
 	my ($out, $err) = ('', '');
 
-	my $rc = $node->psql('postgres',
-		"SELECT scans_index('$table', v), differences('$table', v) FROM $table WHERE v IS NOT NULL LIMIT 1",
-		stdout => \$out,
-		stderr => \$err);
+	# from one of the rows; where none is left, there may be none in the index either
+	my $rc = $node->psql('postgres', <<"SQL", stdout => \$out, stderr => \$err);
+SELECT scans_index('$table', q), differences('$table', q)
+FROM (SELECT coalesce((SELECT v FROM $table WHERE v IS NOT NULL LIMIT 1),
+	array_fill(1::real, ARRAY[(SELECT atttypmod FROM pg_attribute
+		WHERE attrelid = '$table'::regclass AND attname = 'v')])::vector) AS q) one
+SQL
 	ok($rc == 0 && $out eq 't|' && $err eq '', "$name: index and table agree")
 	  or diag("$out$err");
 	index_is_valid($node, $index, $name);
@@ -182,6 +187,47 @@ sub index_is_valid
 
 	my $rc = $node->psql('postgres', "SELECT spfresh_check('$index')", stderr => \$err);
 	ok($rc == 0 && $err eq '', "$name: spfresh_check is content") or diag($err);
+}
+
+# Where the log of a server ends now.
+sub log_end
+{
+	my ($node) = @_;
+	return -s $node->logfile;
+}
+
+# Wait until a server whose log ended there has lost a process and is back.  Asking it whether it
+# answers would not do: one that goes down still may, and psql itself dies of a pipe that breaks.
+sub await_restart
+{
+	my ($node, $from) = @_;
+
+	for (1 .. 50 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return if substr(slurp_file($node->logfile), $from) =~
+		  /was terminated by signal.*database system is ready to accept connections/s;
+		usleep(20_000);
+	}
+	die 'the server did not restart';
+}
+
+# Kill a process of a server, and wait until all others have restarted.  Returns whether there was
+# one to kill: it may have ended by itself.
+sub kill_process
+{
+	my ($node, $pid) = @_;
+	my $from = log_end($node);
+
+	return 0 if !kill 'KILL', $pid;
+	# what was ending already takes the signal, and ends as if there had been none
+	for (1 .. 50 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		last if substr(slurp_file($node->logfile), $from) =~ /was terminated by signal/;
+		return 0 if $_ > 500 && !kill 0, $pid;
+		usleep(20_000);
+	}
+	await_restart($node, $from);
+	return 1;
 }
 
 sub index_size
