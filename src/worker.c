@@ -106,34 +106,20 @@ leave_presence(Oid index)
 	LockRelease(&tag, ExclusiveLock, true);
 }
 
+/* Is there a free place for a worker?  With `keep` it is taken, to the end of the session. */
 static bool
-take_place(void)
+find_place(bool keep)
 {
 	for (int i = 0; i < spf_setting_max_workers; i++)
 	{
 		LOCKTAG		tag;
 
 		SET_LOCKTAG_ADVISORY(tag, InvalidOid, LOCK_CLASS, i, LOCK_PLACE);
-		if (LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL)
-			return true;
-	}
-	return false;
-}
-
-/* Would a worker get a place now? */
-static bool
-place_is_free(void)
-{
-	for (int i = 0; i < spf_setting_max_workers; i++)
-	{
-		LOCKTAG		tag;
-
-		SET_LOCKTAG_ADVISORY(tag, InvalidOid, LOCK_CLASS, i, LOCK_PLACE);
-		if (LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
-		{
+		if (LockAcquire(&tag, ExclusiveLock, keep, true) == LOCKACQUIRE_NOT_AVAIL)
+			continue;
+		if (!keep)
 			LockRelease(&tag, ExclusiveLock, false);
-			return true;
-		}
+		return true;
 	}
 	return false;
 }
@@ -196,7 +182,7 @@ spf_worker_request(SpfIndex *index)
 	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 		return true;
 	LockRelease(&tag, ExclusiveLock, false);
-	if (!place_is_free())
+	if (!find_place(false))
 		return last_result = false;
 	return last_result = start_worker(&task, NULL);
 }
@@ -472,7 +458,7 @@ spf_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(task.database, InvalidOid, 0);
 	spf_throttle_as_autovacuum();
-	if (!take_place())
+	if (!find_place(true))
 		return;
 	if (OidIsValid(task.index))
 	{
