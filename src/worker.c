@@ -189,26 +189,47 @@ spf_worker_request(SpfIndex *index)
 
 /* ---- working ---- */
 
-/* Open an index and its table as an insertion does; false if it is not there, or not fit to be changed. */
-static bool
-open_index(Oid relid, Relation *heap, Relation *rel)
+/* An index and its table, while a transaction works on them. */
+typedef struct SpfTarget
 {
-	Oid			heapid = IndexGetRelation(relid, true);
+	Relation	heap;
+	Relation	rel;
+} SpfTarget;
 
-	if (!OidIsValid(heapid))
-		return false;
-	*heap = try_relation_open(heapid, RowExclusiveLock);
-	if (*heap == NULL)
-		return false;
-	*rel = try_relation_open(relid, RowExclusiveLock);
-	if (*rel != NULL && (*rel)->rd_rel->relkind == RELKIND_INDEX &&
-		(*rel)->rd_index->indisready && (*rel)->rd_index->indisvalid &&
-		!RELATION_IS_OTHER_TEMP(*rel))
-		return true;
-	if (*rel != NULL)
-		relation_close(*rel, RowExclusiveLock);
-	relation_close(*heap, RowExclusiveLock);
-	return false;
+static bool
+is_fit(Relation rel)
+{
+	return rel->rd_rel->relkind == RELKIND_INDEX && rel->rd_index->indisready &&
+		rel->rd_index->indisvalid && !RELATION_IS_OTHER_TEMP(rel);
+}
+
+/*
+ * Begin a transaction, and open an index and its table as an insertion does; false if it is not there, or
+ * not fit to be changed.  end_with in either case.
+ */
+static bool
+begin_with(Oid relid, SpfTarget *target)
+{
+	Oid			heapid;
+
+	target->heap = target->rel = NULL;
+	StartTransactionCommand();
+	heapid = IndexGetRelation(relid, true);
+	if (OidIsValid(heapid))
+		target->heap = try_relation_open(heapid, RowExclusiveLock);
+	if (target->heap != NULL)
+		target->rel = try_relation_open(relid, RowExclusiveLock);
+	return target->rel != NULL && is_fit(target->rel);
+}
+
+static void
+end_with(const SpfTarget *target)
+{
+	if (target->rel != NULL)
+		relation_close(target->rel, RowExclusiveLock);
+	if (target->heap != NULL)
+		relation_close(target->heap, RowExclusiveLock);
+	CommitTransactionCommand();
 }
 
 /* What a slice found. */
@@ -258,22 +279,17 @@ static SpfSlice
 work_slice(SpfRebalance *rebalance, Oid relid)
 {
 	SpfSlice	slice = SLICE_GONE;
-	Relation	heap;
-	Relation	rel;
+	SpfTarget	target;
 
 	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-
-	/* so that horizons are known as they are now */
-	PushActiveSnapshot(GetTransactionSnapshot());
-	PopActiveSnapshot();
-	if (open_index(relid, &heap, &rel))
+	if (begin_with(relid, &target))
 	{
-		slice = work_on(rebalance, rel);
-		relation_close(rel, RowExclusiveLock);
-		relation_close(heap, RowExclusiveLock);
+		/* so that horizons are known as they are now */
+		PushActiveSnapshot(GetTransactionSnapshot());
+		PopActiveSnapshot();
+		slice = work_on(rebalance, target.rel);
 	}
-	CommitTransactionCommand();
+	end_with(&target);
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return slice;
@@ -283,22 +299,18 @@ work_slice(SpfRebalance *rebalance, Oid relid)
 static void
 note_failure(SpfRebalance *rebalance, Oid relid, const char *message)
 {
-	Relation	heap;
-	Relation	rel;
+	SpfTarget	target;
 
-	StartTransactionCommand();
-	if (open_index(relid, &heap, &rel))
+	if (begin_with(relid, &target))
 	{
-		SpfIndex   *index = spf_index_open(rel);
+		SpfIndex   *index = spf_index_open(target.rel);
 		SpfCounters none = {0};
 
 		if (rebalance->item.kind != SPF_WORK_NONE)
 			spf_work_done(index, &rebalance->item, &none);
 		spf_work_failed(index, message);
-		relation_close(rel, RowExclusiveLock);
-		relation_close(heap, RowExclusiveLock);
 	}
-	CommitTransactionCommand();
+	end_with(&target);
 }
 
 /* A slice; false after an error. */
@@ -355,23 +367,19 @@ static bool
 look_again(SpfRebalance *rebalance, Oid relid)
 {
 	bool		again = false;
-	Relation	heap;
-	Relation	rel;
+	SpfTarget	target;
 
-	StartTransactionCommand();
-	if (open_index(relid, &heap, &rel))
+	if (begin_with(relid, &target))
 	{
 		SpfWorkList list;
-		SpfIndex   *index = spf_index_open(rel);
+		SpfIndex   *index = spf_index_open(target.rel);
 
 		spf_work_read(index, &list);
 		again = list.dropped != 0;
 		if (again)
 			spf_work_need_survey(index);
-		relation_close(rel, RowExclusiveLock);
-		relation_close(heap, RowExclusiveLock);
 	}
-	CommitTransactionCommand();
+	end_with(&target);
 	return again;
 }
 
