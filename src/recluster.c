@@ -9,9 +9,9 @@
  * postings, and retired (regroup.c).
  *
  * When it stops: a region is looked at only when as many entries came and went as
- * RECLUSTER_SHARE of those it has, and counts from zero afterwards, whether it was worth it or
- * not.  So it writes at most 1 / RECLUSTER_SHARE times as many entries as come and go, and
- * nothing when nothing changes.  Worth it is fewer postings, or vectors nearer to their
+ * SPF_RECLUSTER_SHARE of those it has, and counts from zero afterwards, whether it was worth it
+ * or not.  So it writes at most 1 / SPF_RECLUSTER_SHARE times as many entries as come and go,
+ * and nothing when nothing changes.  Worth it is fewer postings, or vectors nearer to their
  * centroids by GAIN.
  *
  * Locks: the rebalancing lock, by the caller; those of regroup.c.
@@ -28,9 +28,9 @@
 #include "region.h"
 #include "regroup.h"
 #include "split.h"
+#include "work.h"
 
 #define RECLUSTER_POSTINGS	9
-#define RECLUSTER_SHARE		0.2
 #define GAIN				0.01
 
 /* Postings around that are known by their centroids: whose vectors are those of the region? */
@@ -277,7 +277,7 @@ spf_recluster(SpfIndex *index, SpfPageRef head, SpfCounters *done)
 		changes += region->postings[p].changes;
 		total += region->postings[p].total;
 	}
-	if (region->n < 2 || changes < total * RECLUSTER_SHARE)
+	if (region->n < 2 || changes < total * SPF_RECLUSTER_SHARE)
 		return SPF_NOTHING;
 	if (!spf_regroup_begin(&re.regroup, index, heads, region->n, false))
 		return SPF_LATER;

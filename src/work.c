@@ -16,9 +16,6 @@
 
 bool		spf_work_noted = false;
 
-/* Entries come and gone, as a share of those there, from which a posting's region is looked at */
-#define RECLUSTER_SHARE		0.2
-
 SpfWorkItem
 spf_work_item(SpfWorkKind kind, SpfPageRef posting)
 {
@@ -196,7 +193,7 @@ spf_work_of(const SpfIndex *index, const SpfPostingView *view)
 		return SPF_WORK_SWEEP;
 	if (!BlockNumberIsValid(view->centroid.block))
 		return SPF_WORK_NONE;
-	if (view->changes >= view->total * RECLUSTER_SHARE)
+	if (view->changes >= view->total * SPF_RECLUSTER_SHARE)
 		return SPF_WORK_RECLUSTER;
 	return SPF_WORK_NONE;
 }

@@ -64,6 +64,12 @@ StaticAssertDecl(offsetof(SpfWorkList, items) == 24 + SPF_WORK_ERROR,
 				 "on-disk layout of SpfWorkList");
 StaticAssertDecl(sizeof(SpfWorkList) <= SPF_META_WORK_BYTES, "the list fits the meta page");
 
+/*
+ * Entries come and gone, as a share of those there, from which it is looked whether a posting, and then its
+ * region, should be clustered anew.
+ */
+#define SPF_RECLUSTER_SHARE	0.2
+
 /* A new item, queued now. */
 extern SpfWorkItem spf_work_item(SpfWorkKind kind, SpfPageRef posting);
 
