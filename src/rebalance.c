@@ -216,8 +216,7 @@ is_later(const SpfRebalance *rebalance, const SpfWorkItem *item)
 {
 	for (int i = 0; i < rebalance->nlater; i++)
 	{
-		if (rebalance->later[i].kind == item->kind &&
-			SpfPageRefEquals(rebalance->later[i].posting, item->posting))
+		if (spf_work_same(&rebalance->later[i], item))
 			return true;
 	}
 	return false;

@@ -56,8 +56,7 @@ is_listed(const SpfWorkList *list, const SpfWorkItem *item)
 {
 	for (int i = 0; i < items_of(list); i++)
 	{
-		if (list->items[i].kind == item->kind &&
-			SpfPageRefEquals(list->items[i].posting, item->posting))
+		if (spf_work_same(&list->items[i], item))
 			return true;
 	}
 	return false;
@@ -135,10 +134,8 @@ spf_work_done(SpfIndex *index, const SpfWorkItem *item, const SpfCounters *delta
 	begin_change(&change, index);
 	for (int i = 0; i < items_of(change.list); i++)
 	{
-		const SpfWorkItem *other = &change.list->items[i];
-
-		if (other->kind != item->kind || !SpfPageRefEquals(other->posting, item->posting))
-			change.list->items[to++] = *other;
+		if (!spf_work_same(&change.list->items[i], item))
+			change.list->items[to++] = change.list->items[i];
 	}
 	change.list->nitems = to;
 	spf_counters_add(&change.meta->counters, delta);

@@ -73,6 +73,13 @@ StaticAssertDecl(sizeof(SpfWorkList) <= SPF_META_WORK_BYTES, "the list fits the 
 /* A new item, queued now. */
 extern SpfWorkItem spf_work_item(SpfWorkKind kind, SpfPageRef posting);
 
+/* Do two items say the same, whenever they were queued? */
+static inline bool
+spf_work_same(const SpfWorkItem *a, const SpfWorkItem *b)
+{
+	return a->kind == b->kind && SpfPageRefEquals(a->posting, b->posting);
+}
+
 /*
  * Add to the counters, and items to the list, in one change; items that are there already are not added
  * again.  New postings, which most depends on, may fill the list, others only a part of it.
