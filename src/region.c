@@ -29,12 +29,7 @@ spf_place_of(SpfIndex *index, SpfPageRef head, SpfPlace *place)
 	UnlockReleaseBuffer(buf);
 	if (!view.head || view.retired || !BlockNumberIsValid(view.centroid.block))
 		return false;
-	place->head = head;
 	place->level = view.level;
-	place->total = view.total;
-	place->changes = view.changes;
-	place->due = view.due;
-	place->superseded_at = view.superseded_at;
 	place->centroid = palloc(index->padded * sizeof(float));
 	found = spf_record_fetch(index, view.centroid, view.level + 1, &vector, &child) &&
 		SpfPageRefEquals(child, head);
@@ -57,7 +52,6 @@ load_posting(SpfRegion *region, const SpfRoute *route)
 	posting->route = *route;
 	posting->total = entries.total;
 	posting->changes = entries.changes;
-	posting->split_at = region->index->split_limit;
 	posting->refs = entries.refs;
 	posting->n = 0;
 	for (int i = 0; i < entries.n; i++)

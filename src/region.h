@@ -29,7 +29,6 @@ typedef struct SpfRegionPosting
 	SpfRoute	route;			/* with its centroid */
 	uint32		total;
 	uint32		changes;
-	uint32		split_at;
 	int			n;				/* live entries */
 	SpfRecordRef *refs;			/* [n], in order */
 } SpfRegionPosting;
@@ -45,12 +44,7 @@ typedef struct SpfRegion
 /* A posting that may be worked on: its level, its centroid.  False when it is gone, or the root. */
 typedef struct SpfPlace
 {
-	SpfPageRef	head;
 	int			level;
-	uint32		total;
-	uint32		changes;
-	bool		due;
-	FullTransactionId superseded_at;
 	float	   *centroid;		/* [padded], palloc'd */
 } SpfPlace;
 
