@@ -481,16 +481,12 @@ make_page_entries(const SpfIndex *index)
 static void
 check_again(SpfCheck *check, SpfPageRef head, BlockNumber from, int level, SpfRecordRef record)
 {
-	Buffer		buf = spf_page_follow(check->index->rel, head, SPF_PAGE_POSTING,
-									  BUFFER_LOCK_SHARE);
 	SpfPostingView view;
 
-	if (!BufferIsValid(buf))
+	if (!spf_posting_look(check->index, head, &view))
 		violated(check, from, "It leads to a posting at block %u, which is not there.",
 				 head.block);
-	spf_posting_view(check->index, buf, &view);
 	check_head(check, head, level, record, &view);
-	UnlockReleaseBuffer(buf);
 }
 
 static void walk(SpfCheck *check, SpfPageRef head, BlockNumber from, int level,
@@ -806,15 +802,9 @@ check_records(SpfCheck *check)
 static bool
 is_retired(SpfCheck *check, SpfPageRef head)
 {
-	Buffer		buf = spf_page_follow(check->index->rel, head, SPF_PAGE_POSTING,
-									  BUFFER_LOCK_SHARE);
 	SpfPostingView view;
 
-	if (!BufferIsValid(buf))
-		return false;
-	spf_posting_view(check->index, buf, &view);
-	UnlockReleaseBuffer(buf);
-	return view.retired;
+	return spf_posting_look(check->index, head, &view) && view.retired;
 }
 
 /* A page that neither a posting nor a record claimed. */

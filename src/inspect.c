@@ -624,23 +624,9 @@ put_posting(ReturnSetInfo *result, const SpfSummary *summary)
 static bool
 find_head(SpfInspector *in, BlockNumber block, SpfPageRef *head)
 {
-	Buffer		buf = spf_page_read_strategy(in->index->rel, block, BUFFER_LOCK_SHARE,
-											 in->strategy);
-	bool		found = false;
+	SpfPostingView view;
 
-	if (!BufferIsValid(buf))
-		return false;
-	if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_POSTING)
-	{
-		SpfPostingView view;
-
-		spf_posting_view(in->index, buf, &view);
-		head->block = block;
-		head->generation = SpfPageOpaque(BufferGetPage(buf))->generation;
-		found = view.head;
-	}
-	UnlockReleaseBuffer(buf);
-	return found;
+	return spf_posting_look_at(in->index, block, in->strategy, head, &view) && view.head;
 }
 
 PG_FUNCTION_INFO_V1(spfresh_postings);

@@ -155,6 +155,46 @@ spf_posting_view(const SpfIndex *index, Buffer buf, SpfPostingView *view)
 	}
 }
 
+/* A view that outlives the lock: without what it would lead to on the page. */
+static void
+view_and_unlock(const SpfIndex *index, Buffer buf, SpfPostingView *view)
+{
+	spf_posting_view(index, buf, view);
+	view->forwards = NULL;
+	view->blocks = NULL;
+	UnlockReleaseBuffer(buf);
+}
+
+bool
+spf_posting_look(const SpfIndex *index, SpfPageRef ref, SpfPostingView *view)
+{
+	Buffer		buf = spf_page_follow(index->rel, ref, SPF_PAGE_POSTING, BUFFER_LOCK_SHARE);
+
+	if (!BufferIsValid(buf))
+		return false;
+	view_and_unlock(index, buf, view);
+	return true;
+}
+
+bool
+spf_posting_look_at(const SpfIndex *index, BlockNumber block, BufferAccessStrategy strategy,
+					SpfPageRef *ref, SpfPostingView *view)
+{
+	Buffer		buf = spf_page_read_strategy(index->rel, block, BUFFER_LOCK_SHARE, strategy);
+
+	if (!BufferIsValid(buf))
+		return false;
+	if (SpfPageOpaque(BufferGetPage(buf))->kind != SPF_PAGE_POSTING)
+	{
+		UnlockReleaseBuffer(buf);
+		return false;
+	}
+	ref->block = block;
+	ref->generation = SpfPageOpaque(BufferGetPage(buf))->generation;
+	view_and_unlock(index, buf, view);
+	return true;
+}
+
 const char *
 spf_posting_page_fault(const SpfIndex *index, Buffer buf)
 {
@@ -376,7 +416,7 @@ lock_live_head(const SpfIndex *index, Buffer pinned, SpfPageRef head, SpfPosting
 	if (!BufferIsValid(buf))
 		return InvalidBuffer;
 	spf_posting_view(index, buf, view);
-	if (!view->head || view->retired)
+	if (!spf_posting_is_live(view))
 	{
 		UnlockReleaseBuffer(buf);
 		return InvalidBuffer;
@@ -514,7 +554,7 @@ spf_posting_read(const SpfIndex *index, SpfPageRef head, SpfPostingEntries *entr
 		spf_posting_view(index, buf, &view);
 		if (pages == 0)
 		{
-			if (!view.head || view.retired)
+			if (!spf_posting_is_live(&view))
 			{
 				UnlockReleaseBuffer(buf);
 				return false;
@@ -587,13 +627,6 @@ spf_posting_retire(Page page, const SpfPageRef *forwards, int nforwards)
 	memcpy(content->forwards, forwards, nforwards * sizeof(SpfPageRef));
 	((PageHeader) page)->pd_lower =
 		(char *) &content->forwards[nforwards] - (char *) page;
-}
-
-FullTransactionId
-spf_posting_retired_at(Page page)
-{
-	Assert((SpfPagePosting(page)->flags & POSTING_RETIRED) != 0);
-	return ((SpfRetiredData *) POSTING_BLOCKS(page))->retired;
 }
 
 /* Free a page of a retired posting, and say so; its next page is returned. */

@@ -80,6 +80,24 @@ typedef struct SpfPostingView
 /* Look at a locked POSTING page; raises if its counts are not possible. */
 extern void spf_posting_view(const SpfIndex *index, Buffer buf, SpfPostingView *view);
 
+/*
+ * What a posting page says, for who keeps no lock: the view has no blocks and no forwards.  False if the page is
+ * gone.
+ */
+extern bool spf_posting_look(const SpfIndex *index, SpfPageRef ref, SpfPostingView *view);
+
+/* The same of whatever is at a block, and how to refer to it; false if that is no posting page. */
+extern bool spf_posting_look_at(const SpfIndex *index, BlockNumber block,
+								BufferAccessStrategy strategy, SpfPageRef *ref,
+								SpfPostingView *view);
+
+/* Is it the head of a posting that takes entries? */
+static inline bool
+spf_posting_is_live(const SpfPostingView *view)
+{
+	return view->head && !view->retired;
+}
+
 /* Block i of a view, and how many of its lanes are used. */
 static inline const uint8_t *
 spf_posting_block(const SpfIndex *index, const SpfPostingView *view, int i)
@@ -233,8 +251,5 @@ typedef bool (*SpfRefIsDead) (SpfRecordRef ref, bool superseded, void *state);
  */
 extern int	spf_posting_sweep_page(const SpfIndex *index, SpfPageRef head, SpfPageRef page,
 								   SpfRefIsDead is_dead, void *state, SpfPageRef *next);
-
-/* When a retired head was retired.  `page` is locked. */
-extern FullTransactionId spf_posting_retired_at(Page page);
 
 #endif							/* SPF_POSTING_H */

@@ -255,14 +255,9 @@ find_successors(SpfIndex *index, SpfPageRef head, SpfPageRef *successors)
 static bool
 takes_entries(SpfIndex *index, SpfPageRef head)
 {
-	Buffer		buf = spf_page_follow(index->rel, head, SPF_PAGE_POSTING, BUFFER_LOCK_SHARE);
 	SpfPostingView view;
 
-	if (!BufferIsValid(buf))
-		return false;
-	spf_posting_view(index, buf, &view);
-	UnlockReleaseBuffer(buf);
-	return view.head && !view.retired;
+	return spf_posting_look(index, head, &view) && spf_posting_is_live(&view);
 }
 
 /*

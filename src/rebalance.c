@@ -102,13 +102,7 @@ shorten(SpfIndex *index, const SpfPostingView *view, SpfPageRef head)
 static bool
 look(SpfIndex *index, SpfPageRef head, SpfPostingView *view)
 {
-	Buffer		buf = spf_page_follow(index->rel, head, SPF_PAGE_POSTING, BUFFER_LOCK_SHARE);
-
-	if (!BufferIsValid(buf))
-		return false;
-	spf_posting_view(index, buf, view);
-	UnlockReleaseBuffer(buf);
-	return view->head && !view->retired;
+	return spf_posting_look(index, head, view) && spf_posting_is_live(view);
 }
 
 /* Take the superseded entries out of a posting, if no scan can need them. */
@@ -147,14 +141,9 @@ sweep(SpfIndex *index, SpfPageRef head, SpfCounters *done)
 static SpfOutcome
 release(SpfIndex *index, SpfPageRef head, FullTransactionId *announced)
 {
-	Buffer		buf = spf_page_follow(index->rel, head, SPF_PAGE_POSTING, BUFFER_LOCK_SHARE);
 	SpfPostingView view;
 
-	if (!BufferIsValid(buf))
-		return SPF_NOTHING;
-	spf_posting_view(index, buf, &view);
-	UnlockReleaseBuffer(buf);
-	if (!view.retired)
+	if (!spf_posting_look(index, head, &view) || !view.retired)
 		return SPF_NOTHING;
 	if (!spf_retired_long_ago(view.retired_at))
 		return SPF_LATER;
@@ -170,14 +159,11 @@ release(SpfIndex *index, SpfPageRef head, FullTransactionId *announced)
 static void
 after_reassign(SpfIndex *index, SpfPageRef head)
 {
-	Buffer		buf = spf_page_follow(index->rel, head, SPF_PAGE_POSTING, BUFFER_LOCK_SHARE);
 	SpfPostingView view;
 	SpfWorkItem item;
 
-	if (!BufferIsValid(buf))
+	if (!spf_posting_look(index, head, &view))
 		return;
-	spf_posting_view(index, buf, &view);
-	UnlockReleaseBuffer(buf);
 	item = spf_work_item(spf_work_of(index, &view), head);
 	if (item.kind != SPF_WORK_NONE)
 		spf_work_note(index, NULL, &item, 1);

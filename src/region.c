@@ -17,18 +17,15 @@
 bool
 spf_place_of(SpfIndex *index, SpfPageRef head, SpfPlace *place)
 {
-	Buffer		buf = spf_page_follow(index->rel, head, SPF_PAGE_POSTING, BUFFER_LOCK_SHARE);
-	SpfVector	vector = {.code = palloc(index->padded)};
+	SpfVector	vector;
 	SpfPostingView view;
 	SpfPageRef	child;
 	bool		found;
 
-	if (!BufferIsValid(buf))
+	if (!spf_posting_look(index, head, &view) || !spf_posting_is_live(&view) ||
+		!BlockNumberIsValid(view.centroid.block))
 		return false;
-	spf_posting_view(index, buf, &view);
-	UnlockReleaseBuffer(buf);
-	if (!view.head || view.retired || !BlockNumberIsValid(view.centroid.block))
-		return false;
+	vector.code = palloc(index->padded);
 	place->level = view.level;
 	place->centroid = palloc(index->padded * sizeof(float));
 	found = spf_record_fetch(index, view.centroid, view.level + 1, &vector, &child) &&

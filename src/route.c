@@ -156,7 +156,6 @@ probe_chain(SpfProbe *probe, Buffer pinned, const SpfRoute *route, SpfPageRef *f
 static bool
 route_to(const SpfIndex *index, const SpfQuery *query, SpfPageRef posting, SpfRoute *route)
 {
-	Buffer		buf = spf_page_follow(index->rel, posting, SPF_PAGE_POSTING, BUFFER_LOCK_SHARE);
 	SpfPostingView view;
 	SpfVector	vector;
 	bool		found = true;
@@ -164,10 +163,8 @@ route_to(const SpfIndex *index, const SpfQuery *query, SpfPageRef posting, SpfRo
 	route->posting = posting;
 	route->score = spf_query_centroid(query, NULL);
 	route->centroid = NULL;
-	if (!BufferIsValid(buf))
+	if (!spf_posting_look(index, posting, &view))
 		return false;
-	spf_posting_view(index, buf, &view);
-	UnlockReleaseBuffer(buf);
 	route->record = view.centroid;
 
 	/* one that was itself retired leads on, wherever its centroid was */

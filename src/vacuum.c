@@ -87,30 +87,18 @@ static void
 sweep_posting(SpfVacuum *vacuum, BlockNumber block)
 {
 	Relation	rel = vacuum->index->rel;
-	Buffer		buf;
-	SpfPageRef	head = {block, 0};
+	SpfPageRef	head;
 	SpfPageRef	page;
 	BlockNumber pages = 0;
 	SpfPostingView view;
-	FullTransactionId superseded_at = InvalidFullTransactionId;
 
 	if (!spf_try_lock_block(rel, block, ExclusiveLock))
 		return;
-	buf = spf_page_read_strategy(rel, block, BUFFER_LOCK_SHARE, vacuum->info->strategy);
-	if (BufferIsValid(buf))
+	if (spf_posting_look_at(vacuum->index, block, vacuum->info->strategy, &head, &view) &&
+		spf_posting_is_live(&view))
 	{
-		bool		sweep = false;
-
-		if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_POSTING)
-		{
-			spf_posting_view(vacuum->index, buf, &view);
-			head.generation = SpfPageOpaque(BufferGetPage(buf))->generation;
-			sweep = view.head && !view.retired;
-			superseded_at = view.superseded_at;
-		}
-		UnlockReleaseBuffer(buf);
-		vacuum->unneeded = sweep && spf_may_forget(rel, block, superseded_at);
-		for (page = head; sweep && BlockNumberIsValid(page.block);)
+		vacuum->unneeded = spf_may_forget(rel, block, view.superseded_at);
+		for (page = head; BlockNumberIsValid(page.block);)
 		{
 			SpfPageRef	next;
 
@@ -121,7 +109,7 @@ sweep_posting(SpfVacuum *vacuum, BlockNumber block)
 													vacuum, &next);
 			page = next;
 		}
-		if (sweep && vacuum->unneeded)
+		if (vacuum->unneeded)
 			spf_posting_swept(vacuum->index, head);
 	}
 	spf_unlock_block(rel, block, ExclusiveLock);
@@ -242,7 +230,7 @@ retire_orphan(SpfVacuum *vacuum, SpfPageRef head)
 	if (!BufferIsValid(buf))
 		return;
 	spf_posting_view(vacuum->index, buf, &view);
-	if (view.head && !view.retired)
+	if (spf_posting_is_live(&view))
 	{
 		spf_write_begin(&write, rel, false);
 		spf_posting_retire(spf_write_page(&write, buf, false), NULL, 0);
@@ -271,26 +259,17 @@ retire_orphan(SpfVacuum *vacuum, SpfPageRef head)
 static bool
 chain_is_orphan(SpfVacuum *vacuum, SpfPageRef owner, bool *unused)
 {
-	Buffer		buf = spf_page_follow(vacuum->index->rel, owner, SPF_PAGE_POSTING,
-									  BUFFER_LOCK_SHARE);
 	SpfPostingView view;
-	bool		orphan;
 
 	*unused = false;
-	if (!BufferIsValid(buf))
+	if (!spf_posting_look(vacuum->index, owner, &view) || !view.head)
 		return true;
-	spf_posting_view(vacuum->index, buf, &view);
-	orphan = !view.head;
-	if (view.head && view.retired)
+	if (view.retired && spf_retired_long_ago(view.retired_at))
 	{
-		FullTransactionId retired = spf_posting_retired_at(BufferGetPage(buf));
-
-		*unused = orphan = spf_retired_long_ago(retired);
-		if (orphan)
-			spf_announce_reuse(vacuum->index->rel, owner.block, retired, &vacuum->announced);
+		spf_announce_reuse(vacuum->index->rel, owner.block, view.retired_at, &vacuum->announced);
+		*unused = true;
 	}
-	UnlockReleaseBuffer(buf);
-	return orphan;
+	return *unused;
 }
 
 /* Free what nobody can need any more, for use at once. */
@@ -333,31 +312,17 @@ suspect(SpfVacuum *vacuum, BlockNumber block)
 static void
 visit_posting(SpfVacuum *vacuum, BlockNumber block, bool alone)
 {
-	Buffer		buf = spf_page_read_strategy(vacuum->index->rel, block, BUFFER_LOCK_SHARE,
-											 vacuum->info->strategy);
-	SpfPageRef	self = {block, 0};
+	SpfPageRef	self;
 	SpfPostingView view;
-	FullTransactionId retired = InvalidFullTransactionId;
 	bool		unused = false;
 
-	if (!BufferIsValid(buf))
+	if (!spf_posting_look_at(vacuum->index, block, vacuum->info->strategy, &self, &view))
 		return;
-	if (SpfPageOpaque(BufferGetPage(buf))->kind != SPF_PAGE_POSTING)
-	{
-		UnlockReleaseBuffer(buf);
-		return;
-	}
-	self.generation = SpfPageOpaque(BufferGetPage(buf))->generation;
-	spf_posting_view(vacuum->index, buf, &view);
-	if (view.retired)
-		retired = spf_posting_retired_at(BufferGetPage(buf));
-	UnlockReleaseBuffer(buf);
-
 	if (view.retired)
 	{
-		if (!spf_retired_long_ago(retired))
+		if (!spf_retired_long_ago(view.retired_at))
 			return;
-		spf_announce_reuse(vacuum->index->rel, block, retired, &vacuum->announced);
+		spf_announce_reuse(vacuum->index->rel, block, view.retired_at, &vacuum->announced);
 		free_retired(vacuum, self, view.next);
 	}
 	else if (view.head)
@@ -448,24 +413,16 @@ visit_block(SpfVacuum *vacuum, BlockNumber block)
 static void
 retire_lost_centroids(SpfVacuum *vacuum)
 {
-	Relation	rel = vacuum->index->rel;
 	SpfPageRef *orphans = palloc(vacuum->nsuspects * sizeof(SpfPageRef));
 	int			n = 0;
 
 	for (int i = 0; i < vacuum->nsuspects; i++)
 	{
-		Buffer		buf = spf_page_read_strategy(rel, vacuum->suspects[i], BUFFER_LOCK_SHARE,
-												 vacuum->info->strategy);
-		SpfPostingView view = {0};
+		SpfPostingView view;
 
-		if (!BufferIsValid(buf))
-			continue;
-		if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_POSTING)
-			spf_posting_view(vacuum->index, buf, &view);
-		orphans[n].block = vacuum->suspects[i];
-		orphans[n].generation = SpfPageOpaque(BufferGetPage(buf))->generation;
-		UnlockReleaseBuffer(buf);
-		if (view.head && !view.retired && !BlockNumberIsValid(view.centroid.block) &&
+		if (spf_posting_look_at(vacuum->index, vacuum->suspects[i], vacuum->info->strategy,
+								&orphans[n], &view) &&
+			spf_posting_is_live(&view) && !BlockNumberIsValid(view.centroid.block) &&
 			is_orphan(vacuum, orphans[n], &view))
 			n++;
 	}

@@ -199,22 +199,13 @@ bool
 spf_work_look(SpfIndex *index, BlockNumber block, BufferAccessStrategy strategy,
 			  SpfWorkItem *item)
 {
-	Buffer		buf = spf_page_read_strategy(index->rel, block, BUFFER_LOCK_SHARE, strategy);
-	SpfPageRef	head = {block, 0};
-	SpfWorkKind kind = SPF_WORK_NONE;
+	SpfPageRef	ref;
 	SpfPostingView view;
 
-	if (!BufferIsValid(buf))
+	if (!spf_posting_look_at(index, block, strategy, &ref, &view))
 		return false;
-	if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_POSTING)
-	{
-		spf_posting_view(index, buf, &view);
-		head.generation = SpfPageOpaque(BufferGetPage(buf))->generation;
-		kind = spf_work_of(index, &view);
-	}
-	UnlockReleaseBuffer(buf);
-	*item = spf_work_item(kind, head);
-	return kind != SPF_WORK_NONE;
+	*item = spf_work_item(spf_work_of(index, &view), ref);
+	return item->kind != SPF_WORK_NONE;
 }
 
 int
