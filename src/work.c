@@ -220,17 +220,19 @@ spf_work_survey(SpfIndex *index)
 	spf_work_read(index, &list);
 	for (block = list.survey; block < nblocks; block++)
 	{
+		SpfWorkItem item;
 		bool		room;
 
 		spf_vacuum_delay_point();
-		if (!spf_work_look(index, block, NULL, &items[n]))
+		if (!spf_work_look(index, block, NULL, &item))
 			continue;
-		room = list.nitems + n < quotas[items[n].kind];
+		room = list.nitems + n < quotas[item.kind];
 
 		/* what waits already must not keep other things out: then it is left for vacuum */
-		if (!room && !(may_wait(items[n].kind) && list.nitems >= quotas[items[n].kind]))
+		if (!room && !(may_wait(item.kind) && list.nitems >= quotas[item.kind]))
 			break;
-		n += room && !is_listed(&list, &items[n]);
+		if (room && !is_listed(&list, &item))
+			items[n++] = item;
 	}
 	set_survey(index, block < nblocks ? block : 0);
 	spf_work_note(index, NULL, items, n);
