@@ -581,34 +581,53 @@ spf_posting_read(const SpfIndex *index, SpfPageRef head, SpfPostingEntries *entr
 	return true;
 }
 
+/* What a head says, edited. */
+static SpfPostingData
+edited(const SpfPostingData *posting, const SpfPostingEdit *edit)
+{
+	SpfPostingData says = *posting;
+
+	if (edit->proven)
+		says.flags &= ~POSTING_UNPROVEN;
+	if (edit->done)
+		says.flags &= ~POSTING_DUE;
+	if (edit->settled)
+		says.count = 0;
+	if (edit->swept)
+		says.also.superseded_at = InvalidFullTransactionId;
+	if (edit->split_at > 0)
+		says.split_at = edit->split_at;
+	if (edit->centroid != NULL)
+		says.of.centroid = *edit->centroid;
+	return says;
+}
+
+bool
+spf_posting_edit(const SpfIndex *index, SpfPageRef head, const SpfPostingEdit *edit)
+{
+	SpfPostingView view;
+	Buffer		buf = lock_live_head(index, spf_page_pin(index->rel, head.block), head, &view);
+	SpfPostingData says;
+
+	if (!BufferIsValid(buf))
+		return false;
+	says = edited(SpfPagePosting(BufferGetPage(buf)), edit);
+	if (memcmp(&says, SpfPagePosting(BufferGetPage(buf)), sizeof(says)) != 0)
+	{
+		SpfWrite	write;
+
+		spf_write_begin(&write, index->rel, index->building);
+		*SpfPagePosting(spf_write_page(&write, buf, false)) = says;
+		spf_write_finish(&write);
+	}
+	UnlockReleaseBuffer(buf);
+	return true;
+}
+
 void
 spf_posting_set_centroid(Page page, SpfRecordRef centroid)
 {
 	SpfPagePosting(page)->of.centroid = centroid;
-}
-
-void
-spf_posting_set_proven(Page page)
-{
-	SpfPagePosting(page)->flags &= ~POSTING_UNPROVEN;
-}
-
-void
-spf_posting_set_changes(Page page, uint32 changes)
-{
-	SpfPagePosting(page)->count = Min(changes, PG_UINT16_MAX);
-}
-
-void
-spf_posting_set_done(Page page)
-{
-	SpfPagePosting(page)->flags &= ~POSTING_DUE;
-}
-
-void
-spf_posting_set_split_at(Page page, uint32 split_at)
-{
-	SpfPagePosting(page)->split_at = split_at;
 }
 
 void
@@ -887,19 +906,4 @@ spf_posting_supersede(const SpfIndex *index, SpfPageRef head, const SpfRecordRef
 		unlock_with_head(&locked);
 	}
 	return all;
-}
-
-void
-spf_posting_swept(const SpfIndex *index, SpfPageRef head)
-{
-	SpfPostingView view;
-	Buffer		buf = lock_live_head(index, spf_page_pin(index->rel, head.block), head, &view);
-	SpfWrite	write;
-
-	if (!BufferIsValid(buf))
-		return;
-	spf_write_begin(&write, index->rel, false);
-	SpfPagePosting(spf_write_page(&write, buf, false))->also.superseded_at = InvalidFullTransactionId;
-	spf_write_finish(&write);
-	UnlockReleaseBuffer(buf);
 }

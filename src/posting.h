@@ -215,13 +215,26 @@ typedef struct SpfPostingEntries
  */
 extern bool spf_posting_read(const SpfIndex *index, SpfPageRef head, SpfPostingEntries *entries);
 
+/* What is new of what a head says: what is zero here stays as it is. */
+typedef struct SpfPostingEdit
+{
+	bool		proven;			/* it can be reached */
+	bool		done;			/* it is not due any more */
+	bool		settled;		/* its changes count from zero */
+	bool		swept;			/* no entry is superseded any more */
+	uint32		split_at;
+	const SpfRecordRef *centroid;
+} SpfPostingEdit;
+
+/*
+ * In a change of its own, which is not made where the head says all that already.  False if the posting is
+ * retired or gone.
+ */
+extern bool spf_posting_edit(const SpfIndex *index, SpfPageRef head, const SpfPostingEdit *edit);
+
 /* ---- parts of larger changes; the page is being written ---- */
 
 extern void spf_posting_set_centroid(Page page, SpfRecordRef centroid);
-extern void spf_posting_set_proven(Page page);
-extern void spf_posting_set_changes(Page page, uint32 changes);
-extern void spf_posting_set_done(Page page);	/* not due any more */
-extern void spf_posting_set_split_at(Page page, uint32 split_at);
 extern void spf_posting_retire(Page page, const SpfPageRef *forwards, int nforwards);
 
 /*
@@ -237,9 +250,6 @@ extern int	spf_posting_free(const SpfIndex *index, SpfPageRef head, SpfPageRef n
  */
 extern int	spf_posting_supersede(const SpfIndex *index, SpfPageRef head,
 								  const SpfRecordRef *refs, int n);
-
-/* No entry of the posting is superseded any more. */
-extern void spf_posting_swept(const SpfIndex *index, SpfPageRef head);
 
 /* ---- vacuum ---- */
 

@@ -342,25 +342,6 @@ move_candidates(SpfReassign *re)
 		spf_work_note(re->index, NULL, items, nitems);
 }
 
-static void
-set_done(SpfIndex *index, SpfPageRef head)
-{
-	Buffer		buf = spf_page_follow(index->rel, head, SPF_PAGE_POSTING, BUFFER_LOCK_EXCLUSIVE);
-	SpfPostingView view;
-	SpfWrite	write;
-
-	if (!BufferIsValid(buf))
-		return;
-	spf_posting_view(index, buf, &view);
-	if (view.due)
-	{
-		spf_write_begin(&write, index->rel, false);
-		spf_posting_set_done(spf_write_page(&write, buf, false));
-		spf_write_finish(&write);
-	}
-	UnlockReleaseBuffer(buf);
-}
-
 void
 spf_reassign(SpfIndex *index, SpfPageRef head, SpfCounters *done)
 {
@@ -384,7 +365,7 @@ spf_reassign(SpfIndex *index, SpfPageRef head, SpfCounters *done)
 		}
 	}
 	spf_fault_point("neighbours looked at");
-	set_done(index, head);
+	(void) spf_posting_edit(index, head, &(SpfPostingEdit) {.done = true});
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }

@@ -130,7 +130,7 @@ sweep(SpfIndex *index, SpfPageRef head, SpfCounters *done)
 		done->swept += spf_posting_sweep_page(index, head, page, is_unneeded, NULL, &page);
 		spf_fault_point("page swept");
 	}
-	spf_posting_swept(index, head);
+	(void) spf_posting_edit(index, head, &(SpfPostingEdit) {.swept = true});
 	spf_unlock_block(index->rel, head.block, ExclusiveLock);
 	if (look(index, head, &view))
 		shorten(index, &view, head);

@@ -200,23 +200,8 @@ static void
 settle(SpfIndex *index, const SpfRegion *region)
 {
 	for (int p = 0; p < region->n; p++)
-	{
-		Buffer		buf = spf_page_follow(index->rel, region->postings[p].route.posting,
-										  SPF_PAGE_POSTING, BUFFER_LOCK_EXCLUSIVE);
-		SpfPostingView view;
-		SpfWrite	write;
-
-		if (!BufferIsValid(buf))
-			continue;
-		spf_posting_view(index, buf, &view);
-		if (!view.retired && view.changes > 0)
-		{
-			spf_write_begin(&write, index->rel, false);
-			spf_posting_set_changes(spf_write_page(&write, buf, false), 0);
-			spf_write_finish(&write);
-		}
-		UnlockReleaseBuffer(buf);
-	}
+		(void) spf_posting_edit(index, region->postings[p].route.posting,
+								&(SpfPostingEdit) {.settled = true});
 }
 
 static SpfOutcome

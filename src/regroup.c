@@ -336,17 +336,9 @@ write_parts(SpfRegroup *regroup)
 static void
 tell_centroid(SpfRegroup *regroup, SpfPageRef part, SpfRecordRef centroid)
 {
-	Buffer		buf = spf_page_follow(regroup->index->rel, part, SPF_PAGE_POSTING,
-									  BUFFER_LOCK_EXCLUSIVE);
-	SpfWrite	write;
-
-	if (!BufferIsValid(buf))
+	if (!spf_posting_edit(regroup->index, part, &(SpfPostingEdit) {.centroid = &centroid}))
 		elog(ERROR, "a new posting of index \"%s\" is missing",
 			 RelationGetRelationName(regroup->index->rel));
-	spf_write_begin(&write, regroup->index->rel, regroup->index->building);
-	spf_posting_set_centroid(spf_write_page(&write, buf, false), centroid);
-	spf_write_finish(&write);
-	UnlockReleaseBuffer(buf);
 }
 
 void
@@ -623,14 +615,6 @@ spf_regroup_note(SpfRegroup *regroup, const SpfCounters *delta)
 void
 spf_regroup_postpone(SpfRegroup *regroup, uint32 split_at)
 {
-	Buffer		buf = spf_page_follow(regroup->index->rel, regroup->olds[0].head,
-									  SPF_PAGE_POSTING, BUFFER_LOCK_EXCLUSIVE);
-	SpfWrite	write;
-
-	if (!BufferIsValid(buf))
-		return;
-	spf_write_begin(&write, regroup->index->rel, regroup->index->building);
-	spf_posting_set_split_at(spf_write_page(&write, buf, false), split_at);
-	spf_write_finish(&write);
-	UnlockReleaseBuffer(buf);
+	(void) spf_posting_edit(regroup->index, regroup->olds[0].head,
+							&(SpfPostingEdit) {.split_at = split_at});
 }

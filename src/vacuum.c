@@ -110,7 +110,7 @@ sweep_posting(SpfVacuum *vacuum, BlockNumber block)
 			page = next;
 		}
 		if (vacuum->unneeded)
-			spf_posting_swept(vacuum->index, head);
+			(void) spf_posting_edit(vacuum->index, head, &(SpfPostingEdit) {.swept = true});
 	}
 	spf_unlock_block(rel, block, ExclusiveLock);
 }
@@ -168,22 +168,6 @@ note_killed(void *state, SpfRecordRef ref)
 /* Pages that are noted at most: more are for the next vacuum. */
 #define MAX_SUSPECTS	10000
 
-/* A posting was found to be reachable: no later vacuum has to look. */
-static void
-set_proven(SpfVacuum *vacuum, SpfPageRef head)
-{
-	Buffer		buf = spf_page_follow(vacuum->index->rel, head, SPF_PAGE_POSTING,
-									  BUFFER_LOCK_EXCLUSIVE);
-	SpfWrite	write;
-
-	if (!BufferIsValid(buf))
-		return;
-	spf_write_begin(&write, vacuum->index->rel, false);
-	spf_posting_set_proven(spf_write_page(&write, buf, false));
-	spf_write_finish(&write);
-	UnlockReleaseBuffer(buf);
-}
-
 /* Does anything lead to this posting?  It is a head, and not retired. */
 static bool
 is_orphan(SpfVacuum *vacuum, SpfPageRef head, const SpfPostingView *view)
@@ -207,11 +191,11 @@ is_orphan(SpfVacuum *vacuum, SpfPageRef head, const SpfPostingView *view)
 		!SpfPageRefEquals(child, head);
 	if (!orphan && view->unproven)
 	{
-		/* its split may have ended before the centroid was placed: once is enough to look */
+		/* its split may have ended before the centroid was placed: no later vacuum has to look */
 		spf_record_decode(vector.code, vector.numbers.scale, padded, centroid);
 		orphan = !spf_route_leads_to(vacuum->index, view->level, centroid, head);
 		if (!orphan)
-			set_proven(vacuum, head);
+			(void) spf_posting_edit(vacuum->index, head, &(SpfPostingEdit) {.proven = true});
 	}
 	pfree(vector.code);
 	pfree(centroid);
