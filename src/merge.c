@@ -30,7 +30,6 @@
 #include "points.h"
 #include "region.h"
 #include "regroup.h"
-#include "work.h"
 
 /* Share of the limit up to which a merge fills others */
 #define ROOM			0.9
@@ -132,7 +131,7 @@ plan(SpfMerge *merge, int *targets)
 
 /* Append all members where they go, then retire the posting. */
 static bool
-carry_out(SpfMerge *merge, const int *targets)
+carry_out(SpfMerge *merge, const int *targets, SpfCounters *done)
 {
 	SpfRegroup *regroup = &merge->regroup;
 
@@ -149,7 +148,7 @@ carry_out(SpfMerge *merge, const int *targets)
 	regroup->purpose = "merge";
 	regroup->take_late = take_late;
 	regroup->state = merge;
-	return spf_regroup_carry_out(regroup);
+	return spf_regroup_carry_out(regroup, done);
 }
 
 /* With the posting locked and read. */
@@ -172,11 +171,9 @@ merge_locked(SpfMerge *merge, SpfCounters *done)
 	merge->self = spf_region_find(&merge->region, regroup->olds[0].head);
 	if (merge->region.n - (merge->self >= 0) < 1 || !plan(merge, targets))
 		return SPF_NOTHING;
-	if (!carry_out(merge, targets))
+	if (!carry_out(merge, targets, done))
 		return SPF_LATER;
 	done->merges++;
-	done->swept += regroup->dropped;
-	done->postings[regroup->level]--;
 	spf_regroup_note(regroup, NULL);
 	return SPF_DONE;
 }
@@ -227,6 +224,17 @@ below_root(SpfIndex *index, const SpfMeta *meta, SpfPageRef *children)
 	return n;
 }
 
+/* All that was read goes into one part; its centroid is zero as yet. */
+static void
+plan_one(SpfRegroup *regroup, const char *purpose)
+{
+	regroup->purpose = purpose;
+	regroup->k = regroup->width = 1;
+	regroup->settled = true;
+	regroup->assign = palloc0(Max(regroup->n, 1) * sizeof(int32));
+	regroup->centroids = palloc0(regroup->index->padded * sizeof(float));
+}
+
 /* Several postings become one, under a centroid of its own. */
 static SpfOutcome
 make_one(SpfRegroup *regroup, SpfCounters *done)
@@ -236,21 +244,15 @@ make_one(SpfRegroup *regroup, SpfCounters *done)
 	if (regroup->n == 0 ||
 		regroup->n > regroup->index->split_limit * SPF_ROOT_SHARE * SHRINK_SHARE)
 		return SPF_NOTHING;
-	regroup->purpose = "union";
-	regroup->k = regroup->width = 1;
-	regroup->settled = true;
-	regroup->assign = palloc0(regroup->n * sizeof(int32));
-	regroup->centroids = palloc0(padded * sizeof(float));
+	plan_one(regroup, "union");
 	for (int i = 0; i < regroup->n; i++)
 	{
 		for (int j = 0; j < padded; j++)
 			regroup->centroids[j] += regroup->points[(Size) i * padded + j] / regroup->n;
 	}
-	if (!spf_regroup_carry_out(regroup))
+	if (!spf_regroup_carry_out(regroup, done))
 		return SPF_LATER;
 	done->merges += regroup->nolds - 1;
-	done->swept += regroup->dropped;
-	done->postings[regroup->level] -= regroup->nolds - 1;
 	spf_regroup_note(regroup, NULL);
 	return SPF_DONE;
 }
@@ -259,24 +261,14 @@ make_one(SpfRegroup *regroup, SpfCounters *done)
 static SpfOutcome
 take_place(SpfRegroup *regroup, SpfPageRef root, SpfCounters *done)
 {
-	SpfWorkItem item;
-
 	if (regroup->n > regroup->index->split_limit * SPF_ROOT_SHARE)
 		return SPF_NOTHING;
-	regroup->purpose = "shrinking";
-	regroup->k = regroup->width = 1;
+	plan_one(regroup, "shrinking");
 	regroup->above = root;
-	regroup->settled = true;
-	regroup->assign = palloc0(Max(regroup->n, 1) * sizeof(int32));
-	regroup->centroids = palloc0(regroup->index->padded * sizeof(float));
-	if (!spf_regroup_carry_out(regroup))
+	if (!spf_regroup_carry_out(regroup, done))
 		return SPF_LATER;
-	item = spf_work_item(SPF_WORK_FREE, root);
 	done->merges++;
-	done->swept += regroup->dropped;
-	done->postings[regroup->level + 1]--;
 	spf_regroup_note(regroup, NULL);
-	spf_work_note(regroup->index, NULL, &item, 1);
 	return SPF_DONE;
 }
 

@@ -232,12 +232,10 @@ recluster_locked(SpfRecluster *re, const float *center, SpfCounters *done)
 	/* centroids are what records decode to before anybody is placed by them */
 	spf_regroup_encode(regroup);
 	place_members(re);
-	if (!spf_regroup_carry_out(regroup))
+	if (!spf_regroup_carry_out(regroup, done))
 		return SPF_LATER;
 	done->reclusters++;
 	done->reclustered += entries;
-	done->swept += regroup->dropped;
-	done->postings[regroup->level] += k - regroup->nolds;
 	spf_regroup_note(regroup, NULL);
 	return SPF_DONE;
 }

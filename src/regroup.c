@@ -564,8 +564,19 @@ supersedes(const SpfRegroup *regroup)
 		!BlockNumberIsValid(regroup->above.block);
 }
 
+static void
+count(const SpfRegroup *regroup, SpfCounters *done)
+{
+	done->swept += regroup->dropped;
+	done->postings[regroup->level] += regroup->k - regroup->nolds;
+	if (BlockNumberIsValid(regroup->new_root.block))
+		done->postings[regroup->level + 1]++;
+	if (BlockNumberIsValid(regroup->above.block))
+		done->postings[regroup->level + 1]--;
+}
+
 bool
-spf_regroup_carry_out(SpfRegroup *regroup)
+spf_regroup_carry_out(SpfRegroup *regroup, SpfCounters *done)
 {
 	if (regroup->take_late == NULL)
 		regroup->take_late = take_into_parts;
@@ -594,6 +605,7 @@ spf_regroup_carry_out(SpfRegroup *regroup)
 		spf_fault_point_of(regroup->purpose, regroup->level, "old centroid superseded");
 	}
 	RESUME_INTERRUPTS();
+	count(regroup, done);
 	return true;
 }
 
@@ -601,7 +613,7 @@ void
 spf_regroup_note(SpfRegroup *regroup, const SpfCounters *delta)
 {
 	int			n = 0;
-	SpfWorkItem *items = palloc((regroup->nolds + regroup->k) * sizeof(SpfWorkItem));
+	SpfWorkItem *items = palloc((regroup->k + regroup->nolds + 1) * sizeof(SpfWorkItem));
 	bool		due = regroup->keep_centroid ? regroup->olds[0].entries.due : regroup->due;
 
 	spf_fault_point_of(regroup->purpose, regroup->level, "done");
@@ -609,6 +621,8 @@ spf_regroup_note(SpfRegroup *regroup, const SpfCounters *delta)
 		items[n++] = spf_work_item(SPF_WORK_REASSIGN, regroup->forwards[j]);
 	for (int o = 0; o < regroup->nolds; o++)
 		items[n++] = spf_work_item(SPF_WORK_FREE, regroup->olds[o].head);
+	if (BlockNumberIsValid(regroup->above.block))
+		items[n++] = spf_work_item(SPF_WORK_FREE, regroup->above);
 	spf_work_note(regroup->index, delta, items, n);
 }
 

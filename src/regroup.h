@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "index.h"
+#include "meta.h"
 #include "page.h"
 #include "points.h"
 #include "posting.h"
@@ -100,8 +101,11 @@ extern void spf_regroup_end(SpfRegroup *regroup);
 /* Make the centroids what their records will decode to; carrying out does it where nobody has. */
 extern void spf_regroup_encode(SpfRegroup *regroup);
 
-/* Steps 2 to 6, with the parts chosen; false if a part could not be locked: nothing happened. */
-extern bool spf_regroup_carry_out(SpfRegroup *regroup);
+/*
+ * Steps 2 to 6, with the parts chosen; false if a part could not be locked: nothing happened.  Entries and postings
+ * that came and went are counted in *done.
+ */
+extern bool spf_regroup_carry_out(SpfRegroup *regroup, SpfCounters *done);
 
 /*
  * After it was carried out: add to the counters, and list what is due now: the parts' neighbours, and in the end to free

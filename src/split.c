@@ -178,13 +178,9 @@ split_locked(SpfRegroup *regroup)
 										  (uint32) regroup->index->split_limit) * 2);
 		return false;
 	}
-	if (!spf_regroup_carry_out(regroup))
+	if (!spf_regroup_carry_out(regroup, &delta))
 		return false;
-	delta.swept = regroup->dropped;
 	delta.splits = regroup->k > 1;
-	delta.postings[regroup->level] = regroup->k - 1;
-	if (regroup->is_root && regroup->k > 1)
-		delta.postings[regroup->level + 1] = 1;
 	spf_regroup_note(regroup, &delta);
 	return true;
 }
