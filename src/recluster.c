@@ -253,7 +253,7 @@ spf_recluster(SpfIndex *index, SpfPageRef head, SpfCounters *done)
 
 	if (!spf_place_of(index, head, &place))
 		return SPF_NOTHING;
-	spf_region_load(region, index, place.level, place.centroid, RECLUSTER_POSTINGS);
+	spf_region_find_heads(region, index, place.level, place.centroid, RECLUSTER_POSTINGS);
 	for (int p = 0; p < region->n; p++)
 	{
 		heads[p] = region->postings[p].route.posting;

@@ -61,25 +61,58 @@ load_posting(SpfRegion *region, const SpfRoute *route)
 	return true;
 }
 
-void
-spf_region_load(SpfRegion *region, SpfIndex *index, int level, const float *x, int want)
+/* What a posting's head says; false if it is gone. */
+static bool
+load_head(SpfRegion *region, const SpfRoute *route)
 {
+	SpfRegionPosting *posting = &region->postings[region->n];
+	SpfPostingView view;
+
+	if (!spf_posting_look(region->index, route->posting, &view) ||
+		!spf_posting_is_live(&view) || view.level != region->level)
+		return false;
+	posting->route = *route;
+	posting->total = view.total;
+	posting->changes = view.changes;
+	posting->n = 0;
+	posting->refs = NULL;
+	return true;
+}
+
+static void
+load(SpfRegion *region, const float *x, int want, bool entries)
+{
+	SpfIndex   *index = region->index;
 	SpfMeta		meta;
 	SpfRoute   *routes = palloc(want * sizeof(SpfRoute));
 	int			n;
 
-	region->index = index;
-	region->level = level;
 	region->n = 0;
 	region->postings = palloc(want * sizeof(SpfRegionPosting));
 	spf_meta_read(index->rel, &meta);
-	if (level >= meta.root_level)
+	if (region->level >= meta.root_level)
 		return;
-	n = spf_route_nearest(index, &meta, spf_index_placement_query(index, x), level, want,
+	n = spf_route_nearest(index, &meta, spf_index_placement_query(index, x), region->level, want,
 						  routes);
 	for (int i = 0; i < n; i++)
-		region->n += load_posting(region, &routes[i]);
+		region->n += entries ? load_posting(region, &routes[i]) : load_head(region, &routes[i]);
 	pfree(routes);
+}
+
+void
+spf_region_find_heads(SpfRegion *region, SpfIndex *index, int level, const float *x, int want)
+{
+	region->index = index;
+	region->level = level;
+	load(region, x, want, false);
+}
+
+void
+spf_region_load(SpfRegion *region, SpfIndex *index, int level, const float *x, int want)
+{
+	region->index = index;
+	region->level = level;
+	load(region, x, want, true);
 }
 
 bool
