@@ -87,30 +87,13 @@ cmp_ok($compared - $conflicts, '>', 5, 'standby: there were comparisons');
 # ---------------------------------------------------------------- the same answers
 
 $primary->wait_for_catchup($standby);
-foreach my $table (@tables)
-{
-	foreach my $settings ($SpfreshTest::exhaustive_settings,
-		'SET enable_seqscan = off; SET enable_sort = off')
-	{
-		my $query = join "\n", "$settings;", map {
-			"SELECT string_agg(id::text, ' ') FROM (SELECT id FROM $table ORDER BY v <-> point($_ * 12345) LIMIT 50) x;"
-		} 1 .. 10;
-		my $name = "$table: the same answers on both" . ($settings =~ /nprobe/ ? ', exhaustive' : '');
-
-		is($standby->safe_psql('postgres', $query),
-			$primary->safe_psql('postgres', $query), $name);
-	}
-	is( $standby->safe_psql('postgres',
-			"SELECT scans_index('$table', point(7)), differences('$table', point(7))"),
-		't|', "$table: index and table agree on the standby");
-	index_is_complete($primary, $table, "${table}_v", "primary, $table");
-}
+answers_alike($primary, $standby, $_, 16,
+	$SpfreshTest::exhaustive_settings, 'SET enable_seqscan = off; SET enable_sort = off')
+  foreach @tables;
 
 # ---------------------------------------------------------------- taking over
 
-$primary->stop('immediate');
-$standby->promote;
-$standby->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
+take_over($primary, $standby);
 $standby->safe_psql('postgres', <<'SQL');
 INSERT INTO items (v) SELECT point(i) FROM generate_series(1, 2000) i;
 DELETE FROM items WHERE id % 5 = 0;

@@ -27,13 +27,8 @@ SQL
 
 foreach my $options ('', 'WITH (split_limit = 16)', 'WITH (code_bits = 4, replicas = 1)')
 {
-	my ($wal, $size) = split /\|/, sql(<<"SQL");
-CHECKPOINT;
-SELECT pg_current_wal_insert_lsn() AS before \\gset
-CREATE INDEX items_v ON items USING spfresh (v) $options;
-SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), :'before')::bigint, pg_relation_size('items_v');
-SQL
-	cmp_ok($wal, '<', 1.3 * $size + 500_000, "WAL of a build: $wal bytes for $size ($options)");
+	build_logs_little($node, 'items_v',
+		"CREATE INDEX items_v ON items USING spfresh (v) $options", "($options)");
 	sql('DROP INDEX items_v');
 }
 
@@ -50,33 +45,13 @@ foreach my $memory ('1MB', '64kB')
 
 # ---------------------------------------------------------------- no room for temporary files
 
-my $files_before;
-sub data_files
-{
-	sql('CHECKPOINT');
-	return sql(<<'SQL');
-SELECT string_agg(f, ' ' ORDER BY f)
-FROM pg_database, pg_ls_dir('base/' || oid) f
-WHERE datname = current_database() AND f ~ '^[0-9]+$' AND (pg_stat_file('base/' || oid || '/' || f)).size > 0
-SQL
-}
-
-sub nothing_is_left
-{
-	my ($name) = @_;
-
-	is(sql("SELECT count(*) FROM pg_class WHERE relname ~ '^items_v'"), 0, "$name: no index");
-	is(sql('SELECT count(*) FROM pg_ls_tmpdir()'), 0, "$name: no temporary files");
-	is(data_files(), $files_before, "$name: no other files");
-}
-
-$files_before = data_files();
+note_files($node);
 my $err = '';
 $node->psql('postgres',
 	"SET maintenance_work_mem = '1MB'; SET temp_file_limit = '100kB'; CREATE INDEX items_v ON items USING spfresh (v)",
 	stderr => \$err);
 like($err, qr/temporary file size exceeds "?temp_file_limit"?/, 'a full disk is an error that says so');
-nothing_is_left('temp_file_limit');
+nothing_is_left($node, 'items_v', 'temp_file_limit');
 
 # ---------------------------------------------------------------- cancelled in every phase
 
@@ -92,9 +67,9 @@ foreach my $phase (
   SKIP:
 	{
 		# it may be over before it is cancelled, the last phases above all
-		skip "build was too fast to be cancelled while $phase", 3
+		skip "build was too fast to be cancelled while $phase", 4
 		  unless $build->{err} =~ /canceling statement due to user request/;
-		nothing_is_left("cancelled when $reached");
+		nothing_is_left($node, 'items_v', "cancelled when $reached");
 	}
 	sql('DROP INDEX IF EXISTS items_v');
 }

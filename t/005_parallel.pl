@@ -84,13 +84,8 @@ is($backwards, '', 'progress only moves forward') or diag($watch->{err});
 index_is_complete($node, 'items', 'items_v', 'three processes');
 sql('DROP INDEX items_v');
 
-my ($wal, $size) = split /\|/, sql(<<"SQL");
-CHECKPOINT;
-SELECT pg_current_wal_insert_lsn() AS before \\gset
-CREATE INDEX items_v ON items USING spfresh (v);
-SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), :'before')::bigint, pg_relation_size('items_v');
-SQL
-cmp_ok($wal, '<', 1.3 * $size + 500_000, "WAL of a build: $wal bytes for $size");
+build_logs_little($node, 'items_v', 'CREATE INDEX items_v ON items USING spfresh (v)',
+	'by three processes');
 sql('DROP INDEX items_v');
 
 # ---------------------------------------------------------------- more rows than expected
@@ -118,34 +113,12 @@ sql('DROP TABLE clump');
 
 # ---------------------------------------------------------------- stopped
 
-my $files_before;
-sub data_files
-{
-	sql('CHECKPOINT');
-	return sql(<<'SQL');
-SELECT string_agg(f, ' ' ORDER BY f)
-FROM pg_database, pg_ls_dir('base/' || oid) f
-WHERE datname = current_database() AND f ~ '^[0-9]+$' AND (pg_stat_file('base/' || oid || '/' || f)).size > 0
-SQL
-}
-
-sub nothing_is_left
-{
-	my ($name) = @_;
-
-	is(sql("SELECT count(*) FROM pg_class WHERE relname ~ '^items_v'"), 0, "$name: no index");
-	is(sql('SELECT count(*) FROM pg_ls_tmpdir()'), 0, "$name: no temporary files");
-	is(data_files(), $files_before, "$name: no other files");
-	is(sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'parallel worker'"),
-		0, "$name: no workers");
-}
-
-$files_before = data_files();
+note_files($node);
 $err = '';
 $node->psql('postgres',
 	"SET temp_file_limit = '100kB'; CREATE INDEX items_v ON items USING spfresh (v)", stderr => \$err);
 like($err, qr/temporary file size exceeds "?temp_file_limit"?/, 'a full disk is an error that says so');
-nothing_is_left('temp_file_limit');
+nothing_is_left($node, 'items_v', 'temp_file_limit');
 
 foreach my $how ('pg_cancel_backend(pid)', 'worker')
 {
@@ -163,7 +136,7 @@ foreach my $how ('pg_cancel_backend(pid)', 'worker')
 			# it may be over before, the last phases above all
 			skip "build was too fast to be stopped while $phase", 4
 			  unless $build->{err} =~ /canceling statement due to user request|due to administrator command|lost connection to parallel worker/;
-			nothing_is_left("$how when $reached");
+			nothing_is_left($node, 'items_v', "$how when $reached");
 		}
 		sql('DROP INDEX IF EXISTS items_v');
 	}

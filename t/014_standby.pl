@@ -120,24 +120,11 @@ $primary->wait_for_catchup($standby);
 my $err = '';
 $standby->psql('postgres', "SELECT spfresh_rebalance('items_v')", stderr => \$err);
 like($err, qr/cannot execute spfresh_rebalance\(\) during recovery/, 'no rebalancing on a standby');
-foreach my $table (@tables)
-{
-	my $query = join "\n", "$SpfreshTest::exhaustive_settings;", map {
-		"SELECT string_agg(id::text, ' ') FROM (SELECT id FROM $table ORDER BY v <-> point($_ * 12345, 8) LIMIT 50) x;"
-	} 1 .. 5;
-
-	is($standby->safe_psql('postgres', $query), $primary->safe_psql('postgres', $query),
-		"$table: the same answers on both");
-	is($standby->safe_psql('postgres', "SELECT scans_index('$table', point(7, 8)), differences('$table', point(7, 8))"),
-		't|', "$table: index and table agree on the standby");
-	index_is_complete($primary, $table, "${table}_v", "primary, $table");
-}
+answers_alike($primary, $standby, $_, 8, $SpfreshTest::exhaustive_settings) foreach @tables;
 
 # ---------------------------------------------------------------- taking over
 
-$primary->stop('immediate');
-$standby->promote;
-$standby->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
+take_over($primary, $standby);
 $standby->safe_psql('postgres', <<'SQL');
 INSERT INTO items (v) SELECT point(i, 8) FROM generate_series(1, 300) i;
 DELETE FROM items WHERE id % 3 = 0;

@@ -15,7 +15,7 @@ use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(new_server add_functions index_is_complete index_is_valid start_psql start_pgbench
   finish_pgbench index_size log_has_no_crash log_end await_restart kill_process open_session ask
-  try_ask close_session);
+  try_ask close_session build_logs_little note_files nothing_is_left answers_alike take_over);
 
 # Settings under which a scan finds everything.
 our $exhaustive = join ' ',
@@ -228,6 +228,83 @@ sub kill_process
 	}
 	await_restart($node, $from);
 	return 1;
+}
+
+# Build an index; what that logs is little more than the index itself.
+sub build_logs_little
+{
+	my ($node, $index, $create, $name) = @_;
+	my ($wal, $size) = split /\|/, $node->safe_psql('postgres', <<"SQL");
+CHECKPOINT;
+SELECT pg_current_wal_insert_lsn() AS before \\gset
+$create;
+SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), :'before')::bigint, pg_relation_size('$index');
+SQL
+
+	cmp_ok($wal, '<', 1.3 * $size + 500_000, "WAL of a build: $wal bytes for $size $name");
+}
+
+# The files of the database with something in them.
+my $files_before;
+
+sub data_files
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', 'CHECKPOINT');
+	return $node->safe_psql('postgres', <<'SQL');
+SELECT string_agg(f, ' ' ORDER BY f)
+FROM pg_database, pg_ls_dir('base/' || oid) f
+WHERE datname = current_database() AND f ~ '^[0-9]+$' AND (pg_stat_file('base/' || oid || '/' || f)).size > 0
+SQL
+}
+
+sub note_files
+{
+	$files_before = data_files(@_);
+}
+
+# Of a build of this index that was stopped, some time after note_files.  Four tests.
+sub nothing_is_left
+{
+	my ($node, $index, $name) = @_;
+	my $sql = sub { $node->safe_psql('postgres', "SELECT count(*) FROM $_[0]") };
+
+	is($sql->("pg_class WHERE relname ~ '^$index'"), 0, "$name: no index");
+	is($sql->('pg_ls_tmpdir()'), 0, "$name: no temporary files");
+	is(data_files($node), $files_before, "$name: no other files");
+	is($sql->("pg_stat_activity WHERE backend_type = 'parallel worker'"), 0, "$name: no workers");
+}
+
+# A standby that has caught up answers as the primary does, with any of these settings.
+sub answers_alike
+{
+	my ($primary, $standby, $table, $dim, @settings) = @_;
+
+	foreach my $settings (@settings)
+	{
+		my $query = join "\n", "$settings;", map {
+			"SELECT string_agg(id::text, ' ') FROM (SELECT id FROM $table ORDER BY v <-> point($_ * 12345, $dim) LIMIT 50) x;"
+		} 1 .. 10;
+		my $name = "$table: the same answers on both" . ($settings =~ /nprobe/ ? ', exhaustive' : '');
+
+		is($standby->safe_psql('postgres', $query), $primary->safe_psql('postgres', $query), $name);
+	}
+	is( $standby->safe_psql(
+			'postgres',
+			"SELECT scans_index('$table', point(7, $dim)), differences('$table', point(7, $dim))"),
+		't|', "$table: index and table agree on the standby");
+	index_is_complete($primary, $table, "${table}_v", "primary, $table");
+}
+
+# The primary is lost, and the standby takes its place.
+sub take_over
+{
+	my ($primary, $standby) = @_;
+
+	$primary->stop('immediate');
+	$standby->promote;
+	$standby->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
 }
 
 sub index_size
