@@ -98,7 +98,7 @@ endif
 NUMBERS_OBJS = $(NUMERIC:%.c=$(NUMBERS_DIR)/%.o)
 NUMBERS_PROGRAMS = $(addprefix $(NUMBERS_DIR)/t/,$(NUMBERS_TESTS))
 
-$(NUMBERS_DIR)/%.o: $(TOP)%.c $(INCLUDED) $(TOP)Makefile
+$(NUMBERS_DIR)/%.o: $(TOP)%.c $(INCLUDED) $(wildcard $(TOP)t/*.h) $(TOP)Makefile
 	@mkdir -p $(dir $@)
 	$(CC) $(NUMBERS_CFLAGS) -I$(TOP)src -c -o $@ $<
 
