@@ -81,8 +81,8 @@ typedef struct SpfPostingView
 extern void spf_posting_view(const SpfIndex *index, Buffer buf, SpfPostingView *view);
 
 /*
- * What a posting page says, for who keeps no lock: the view has no blocks and no forwards.  False if the page is
- * gone.
+ * What a posting page says, for who keeps no lock: the view has no blocks and no forwards.  False
+ * if the page is gone.
  */
 extern bool spf_posting_look(const SpfIndex *index, SpfPageRef ref, SpfPostingView *view);
 
@@ -227,8 +227,8 @@ typedef struct SpfPostingEdit
 } SpfPostingEdit;
 
 /*
- * In a change of its own, which is not made where the head says all that already.  False if the posting is
- * retired or gone.
+ * In a change of its own, which is not made where the head says all that already.  False if the
+ * posting is retired or gone.
  */
 extern bool spf_posting_edit(const SpfIndex *index, SpfPageRef head, const SpfPostingEdit *edit);
 

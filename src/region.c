@@ -36,21 +36,43 @@ spf_place_of(SpfIndex *index, SpfPageRef head, SpfPlace *place)
 	return found;
 }
 
-/* The live entries of a posting, in order; false if it is gone. */
-static bool
+/* A posting without its entries is added. */
+static SpfRegionPosting *
+add_posting(SpfRegion *region, const SpfRoute *route, uint32 total, uint32 changes)
+{
+	SpfRegionPosting *posting = &region->postings[region->n++];
+
+	posting->route = *route;
+	posting->total = total;
+	posting->changes = changes;
+	posting->n = 0;
+	posting->refs = NULL;
+	return posting;
+}
+
+/* Add a posting by what its head says, if it is still there. */
+static void
+load_head(SpfRegion *region, const SpfRoute *route)
+{
+	SpfPostingView view;
+
+	if (spf_posting_look(region->index, route->posting, &view) &&
+		spf_posting_is_live(&view) && view.level == region->level)
+		(void) add_posting(region, route, view.total, view.changes);
+}
+
+/* Add a posting with its live entries, in order, if it is still there. */
+static void
 load_posting(SpfRegion *region, const SpfRoute *route)
 {
-	SpfRegionPosting *posting = &region->postings[region->n];
+	SpfRegionPosting *posting;
 	SpfPostingEntries entries;
 
 	if (!spf_posting_read(region->index, route->posting, &entries) ||
 		entries.level != region->level)
-		return false;
-	posting->route = *route;
-	posting->total = entries.total;
-	posting->changes = entries.changes;
+		return;
+	posting = add_posting(region, route, entries.total, entries.changes);
 	posting->refs = entries.refs;
-	posting->n = 0;
 	for (int i = 0; i < entries.n; i++)
 	{
 		if (!entries.superseded[i])
@@ -58,25 +80,6 @@ load_posting(SpfRegion *region, const SpfRoute *route)
 	}
 	qsort(posting->refs, posting->n, sizeof(SpfRecordRef), spf_record_ref_cmp);
 	pfree(entries.superseded);
-	return true;
-}
-
-/* What a posting's head says; false if it is gone. */
-static bool
-load_head(SpfRegion *region, const SpfRoute *route)
-{
-	SpfRegionPosting *posting = &region->postings[region->n];
-	SpfPostingView view;
-
-	if (!spf_posting_look(region->index, route->posting, &view) ||
-		!spf_posting_is_live(&view) || view.level != region->level)
-		return false;
-	posting->route = *route;
-	posting->total = view.total;
-	posting->changes = view.changes;
-	posting->n = 0;
-	posting->refs = NULL;
-	return true;
 }
 
 static void
@@ -95,7 +98,12 @@ load(SpfRegion *region, const float *x, int want, bool entries)
 	n = spf_route_nearest(index, &meta, spf_index_placement_query(index, x), region->level, want,
 						  routes);
 	for (int i = 0; i < n; i++)
-		region->n += entries ? load_posting(region, &routes[i]) : load_head(region, &routes[i]);
+	{
+		if (entries)
+			load_posting(region, &routes[i]);
+		else
+			load_head(region, &routes[i]);
+	}
 	pfree(routes);
 }
 

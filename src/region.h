@@ -51,8 +51,8 @@ typedef struct SpfPlace
 extern bool spf_place_of(SpfIndex *index, SpfPageRef head, SpfPlace *place);
 
 /*
- * The `want` postings nearest to x[padded], in the current context: which they are, and what their heads
- * say; and with their entries.
+ * The `want` postings nearest to x[padded], in the current context: which they are, and what
+ * their heads say; and with their entries.
  */
 extern void spf_region_find_heads(SpfRegion *region, SpfIndex *index, int level, const float *x,
 								  int want);

@@ -102,8 +102,8 @@ extern void spf_regroup_end(SpfRegroup *regroup);
 extern void spf_regroup_encode(SpfRegroup *regroup);
 
 /*
- * Steps 2 to 6, with the parts chosen; false if a part could not be locked: nothing happened.  Entries and postings
- * that came and went are counted in *done.
+ * Steps 2 to 6, with the parts chosen; false if a part could not be locked: nothing happened.
+ * Entries and postings that came and went are counted in *done.
  */
 extern bool spf_regroup_carry_out(SpfRegroup *regroup, SpfCounters *done);
 

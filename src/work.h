@@ -65,8 +65,8 @@ StaticAssertDecl(offsetof(SpfWorkList, items) == 24 + SPF_WORK_ERROR,
 StaticAssertDecl(sizeof(SpfWorkList) <= SPF_META_WORK_BYTES, "the list fits the meta page");
 
 /*
- * Entries come and gone, as a share of those there, from which it is looked whether a posting, and then its
- * region, should be clustered anew.
+ * Entries come and gone, as a share of those there, from which it is looked whether a posting, and
+ * then its region, should be clustered anew.
  */
 #define SPF_RECLUSTER_SHARE	0.2
 

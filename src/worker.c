@@ -204,8 +204,8 @@ is_fit(Relation rel)
 }
 
 /*
- * Begin a transaction, and open an index and its table as an insertion does; false if it is not there, or
- * not fit to be changed.  end_with in either case.
+ * Begin a transaction, and open an index and its table as an insertion does; false if it is not
+ * there, or not fit to be changed.  end_with in either case.
  */
 static bool
 begin_with(Oid relid, SpfTarget *target)
