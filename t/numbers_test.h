@@ -20,12 +20,15 @@
 #include "code.h"
 #include "rotate.h"
 
+/* Not every test calls all of it. */
+#define SHARED	static __attribute__((unused))
+
 #define LENGTH_OF(array)	((int) (sizeof(array) / sizeof((array)[0])))
 
 static int	passed = 0;
 static int	failed = 0;
 
-static inline void
+SHARED void
 check(bool ok, const char *what, double got, double wanted)
 {
 	if (ok)
@@ -34,7 +37,7 @@ check(bool ok, const char *what, double got, double wanted)
 		printf("  FAILED (%s): %s: %.9g against %.9g\n", spf_kernels->name, what, got, wanted);
 }
 
-static inline void
+SHARED void
 group(const char *name)
 {
 	printf("%s\n", name);
@@ -45,7 +48,7 @@ group(const char *name)
 
 static uint64_t random_state = 42;
 
-static inline uint32_t
+SHARED uint32_t
 next_random(void)
 {
 	random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -53,14 +56,14 @@ next_random(void)
 }
 
 /* in (0, 1) */
-static inline double
+SHARED double
 uniform(void)
 {
 	return (next_random() + 0.5) / 4294967296.0;
 }
 
 /* Two at a time, for they are most of what this program does. */
-static inline double
+SHARED double
 normal(void)
 {
 	static double other;
@@ -92,7 +95,7 @@ typedef enum Kind
 	KINDS
 } Kind;
 
-static inline float
+SHARED float
 component(Kind kind, int i, int dim)
 {
 	switch (kind)
@@ -121,7 +124,7 @@ component(Kind kind, int i, int dim)
 }
 
 /* n floats of malloc'ed memory, so that tools see what goes beyond */
-static inline float *
+SHARED float *
 vector(Kind kind, int dim, int n)
 {
 	float	   *v = malloc(sizeof(float) * n);
@@ -131,7 +134,7 @@ vector(Kind kind, int dim, int n)
 	return v;
 }
 
-static inline double
+SHARED double
 dot_double(const float *a, const float *b, int n)
 {
 	double		sum = 0;
@@ -141,7 +144,7 @@ dot_double(const float *a, const float *b, int n)
 	return sum;
 }
 
-static inline double
+SHARED double
 l2sq_double(const float *a, const float *b, int n)
 {
 	double		sum = 0;
@@ -152,7 +155,7 @@ l2sq_double(const float *a, const float *b, int n)
 }
 
 /* The worst way to add up: one by one, in floats. */
-static inline float
+SHARED float
 l2sq_float(const float *a, const float *b, int n)
 {
 	volatile float sum = 0;
@@ -166,7 +169,7 @@ l2sq_float(const float *a, const float *b, int n)
 	return sum;
 }
 
-static inline float
+SHARED float
 dot_float(const float *a, const float *b, int n)
 {
 	volatile float sum = 0;
@@ -181,7 +184,7 @@ static const int dims[] = {1, 2, 3, 5, 7, 8, 9, 16, 17, 24, 31, 64, 65, 72, 100,
 8000};
 
 /* Calls f once with each set of kernels that this processor has. */
-static inline void
+SHARED void
 with_all_kernels(void (*f) (void))
 {
 	for (int i = 0; spf_all_kernels[i] != NULL; i++)
@@ -192,7 +195,7 @@ with_all_kernels(void (*f) (void))
 
 /* ---- measuring ---- */
 
-static inline double
+SHARED double
 seconds(void)
 {
 	struct timespec now;
@@ -221,7 +224,7 @@ seconds(void)
 		} \
 	} while (0)
 
-static inline SpfRotation *
+SHARED SpfRotation *
 rotation(int dim, uint64_t seed)
 {
 	SpfRotation *rot = malloc(spf_rotation_size(dim));
@@ -231,7 +234,7 @@ rotation(int dim, uint64_t seed)
 }
 
 /* What main does: the checks, or with --bench the measuring. */
-static inline int
+SHARED int
 run(int argc, char **argv, void (*checks) (void), void (*bench) (void))
 {
 	if (argc > 1 && strcmp(argv[1], "--bench") == 0)
