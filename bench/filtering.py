@@ -229,7 +229,8 @@ def goal_lines(values):
                          times(rival and rival["cpu_ms"], ours["cpu_ms"]),
                          "yes" if good(ours) and faster else "NO"])
     return table(["column", "rows that pass", "spfresh", "full", "recall", "queries/s",
-                  "fastest HNSW with full counts and recall 0.95", "queries/s", "spfresh x HNSW", "CPU, times less", "goal met"], rows)
+                  "fastest HNSW with full counts and recall 0.95", "queries/s", "spfresh x HNSW", "CPU, times less",
+                  "goal met"], rows)
 
 
 def filter_lines(values):

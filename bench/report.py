@@ -197,7 +197,8 @@ def noise_lines(values):
 
 def markdown(values):
     """All tables of one results file."""
-    return assembled(values, (build_lines, target_lines, point_lines, reached_lines, write_lines, after_lines, sweep_lines, noise_lines))
+    return assembled(values, (build_lines, target_lines, point_lines, reached_lines, write_lines,
+                              after_lines, sweep_lines, noise_lines))
 
 
 def assembled(values, parts):

@@ -169,8 +169,9 @@ def search_panel(axes, searches, figure, text):
     for (name, target, dimensions), group in lines_of_growth(searches).items():
         colour, marker = STYLES.get(name, ("#555555", "x"))
         rows, costs = np.array([one["rows"] for one in group]), np.array([one[figure] for one in group])
+        what = f"recall {target}" if target else "as set"
         axes.plot(rows, costs, color=colour, marker=marker, linestyle="-" if target else ":",
-                  label=f"{NAMES.get(name, name)}, {f'recall {target}' if target else 'as set'}, {dimensions} dimensions")
+                  label=f"{NAMES.get(name, name)}, {what}, {dimensions} dimensions")
         axes.plot(rows, costs[0] * (rows / rows[0]) ** 0.5, color=colour, linestyle="--", linewidth=0.8, alpha=0.6)
     axes.plot([], [], color="#555555", linestyle="--", linewidth=0.8, label="as the square root")
     axes.set_xlabel("rows")

@@ -9,7 +9,8 @@ from methods import OPERATORS
 
 # The form every rival is asked in: the query vector is looked up by its number inside the statement (an InitPlan,
 # about 10 microseconds), so that nobody pays for parsing text and one prepared statement serves all queries.
-SEARCH = "SELECT {columns} FROM {table}{where} ORDER BY v {operator} (SELECT v FROM queries WHERE qid = {query}) LIMIT {k}"
+SEARCH = ("SELECT {columns} FROM {table}{where} ORDER BY v {operator} "
+          "(SELECT v FROM queries WHERE qid = {query}) LIMIT {k}")
 
 
 AFTER = "after"        # first column of what a query asked after each search returns
