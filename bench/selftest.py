@@ -332,11 +332,12 @@ class Filtered(unittest.TestCase):
         def entry(method, full, recall, qps):
             return {"column": "r", "share": 0.1, "method": method, "settings": {}, "plans": "free", "plan": "index",
                     "full": full, "recall": recall, "qps": qps, "cpu_ms": 1000 / qps}
-        rivals = [entry("hnsw", 1, 0.96, 10), entry("hnsw", 1, 0.94, 50), entry("hnsw", 0.9, 0.99, 40)]
+        whole = {**entry("hnsw", 1, 1, 30), "plan": "seqscan + sort"}
+        rivals = [entry("hnsw", 1, 0.96, 10), entry("hnsw", 1, 0.94, 50), entry("hnsw", 0.9, 0.99, 40), whole]
         for ours, met in ((entry("spfresh", 1, 0.95, 11), "yes"), (entry("spfresh", 1, 0.95, 9), "NO"),
                           (entry("spfresh", 0.99, 0.95, 99), "NO"), (entry("spfresh", 1, 0.9, 99), "NO")):
             line = filtering.goal_lines({"filters": rivals + [ours]})[2]
-            self.assertEqual(line.split(" | ")[-1], met + " |")
+            self.assertEqual(line.split(" | ")[-2:], ["30", met + " |"])
         self.assertIn("none is good", filtering.goal_lines({"filters": rivals[1:] + [ours]})[2])
 
 
