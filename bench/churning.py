@@ -181,7 +181,8 @@ class Churn:
             self.round(number, window)
         if OURS in self.names:
             self.end()
-        self.equal_rivals()
+        elif self.windows:
+            self.equal_all()
         self.note_log()
 
     # ---- the first half ----
@@ -333,6 +334,7 @@ class Churn:
         self.add_end("caught up", table, wanted, {"seconds": seconds, "background_cpu": background.seconds()})
         self.reached(table, last.first, last.last, "after churn")
         self.reached(FRESH, last.first, last.last, "the same rows, fresh")
+        self.equal_all()
         start = time.monotonic()
         lines = self.database.run(f"SELECT row_to_json(r) FROM spfresh_rebalance('{table}_v') r;")
         self.add_end("rebalanced", table, wanted, {"seconds": time.monotonic() - start, "rebalance": lines[0]})
@@ -350,14 +352,15 @@ class Churn:
                           f"at equal recall {found['equal']['churned']:,.0f} (fresh {found['equal']['fresh']:,.0f}), "
                           f"size x {found['index_bytes'] / found['fresh']['index_bytes']:.2f}")
 
-    def equal_rivals(self):
-        """Pages that each method reads for one recall, in the changed index and in one built of the same rows."""
-        if not self.windows:
-            return
+    def equal_all(self):
+        """Pages that each method reads for one recall, in the changed index and in one built of the same rows.
+
+        spfresh comes last: the fresh index that is left is its own.
+        """
         last = self.windows[-1]
         wanted = live_truth(self.data, last.first, last.last, self.chosen.k)
         self.writer.fill(FRESH, last.first, last.last)
-        for name in self.names:
+        for name in sorted(self.names, key=lambda name: name == OURS):
             build(self.database, METHODS[name], self.data, FRESH, {}, self.progress, checkpoints=False)
             found = {"method": name, "knob": METHODS[name].knob, "recall": RIVAL_RECALL}
             for what, table in (("churned", f"items_{name}"), ("fresh", FRESH)):
@@ -373,11 +376,10 @@ class Churn:
 
         def at(value):
             if value not in known:
-                known[value] = {**recall(self.database, table, self.data, self.chosen.k, {knob: value}, wanted),
-                                "entries": self.pages(table, {knob: value})}
+                known[value] = recall(self.database, table, self.data, self.chosen.k, {knob: value}, wanted)
             return known[value]
 
-        return {"pages": cost_of_recall(at, RIVAL_RECALL, 1, highest),
+        return {"pages": cost_of_recall(at, RIVAL_RECALL, 1, highest, lambda value: self.pages(table, {knob: value})),
                 "value": smallest_value(lambda value: at(value)["recall"], RIVAL_RECALL, 1, highest)}
 
     def pages(self, table, settings):

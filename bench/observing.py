@@ -196,18 +196,17 @@ def slow_inserts(log, entries, limit_ms):
     return found
 
 
-def cost_of_recall(at, target, low, high):
+def cost_of_recall(at, target, low, high, cost=None):
     """Entries scanned for a recall, between the two values of the knob around it; None where it is not reached.
 
-    `at(value)` gives recall and entries at a value of the knob.
+    `at(value)` gives recall and entries at a value of the knob; `cost(value)`, where given, another cost than entries.
     """
+    cost = cost or (lambda value: at(value)["entries"])
     value = smallest_value(lambda value: at(value)["recall"], target, low, high)
     if value is None:
         return None
-    above = at(value)
     if value == low:
-        return above["entries"]
-    below = at(value - 1)
-    share = (target - below["recall"]) / (above["recall"] - below["recall"])
-    return below["entries"] + share * (above["entries"] - below["entries"])
-
+        return cost(value)
+    above, below = at(value)["recall"], at(value - 1)["recall"]
+    dear, cheap = cost(value), cost(value - 1)
+    return cheap + (target - below) / (above - below) * (dear - cheap)

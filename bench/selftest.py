@@ -251,6 +251,9 @@ class Watching(Folder):
             return dict(zip(("recall", "entries"), known[value]))
         self.assertAlmostEqual(observing.cost_of_recall(at, 0.8, 1, 3), 40)
         self.assertEqual(observing.cost_of_recall(at, 0.4, 1, 3), 10)
+        asked = []
+        self.assertAlmostEqual(observing.cost_of_recall(at, 0.8, 1, 3, lambda value: asked.append(value) or value), 2.5)
+        self.assertEqual(asked, [3, 2])
         self.assertIsNone(observing.cost_of_recall(at, 0.95, 1, 3))
 
 
