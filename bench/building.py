@@ -1,11 +1,10 @@
 """One timed CREATE INDEX: seconds, peak process memory, WAL, temporary files, index size."""
 
 import json
-import threading
 import time
 
 from client import Session, SqlError
-from server import cpu_seconds
+from server import Watch, children, cpu_seconds
 
 SAMPLE_SECONDS = 0.02
 POLL_SECONDS = 1.0
@@ -38,12 +37,7 @@ def parent(pid):
 def parallel_workers(postmaster, leader):
     """Process ids of the leader's parallel workers, by their titles."""
     found = []
-    try:
-        with open(f"/proc/{postmaster}/task/{postmaster}/children", encoding="utf-8") as file:
-            children = file.read().split()
-    except (OSError, ProcessLookupError):
-        return found
-    for child in children:
+    for child in children(postmaster):
         try:
             with open(f"/proc/{child}/cmdline", "rb") as title:
                 if f"parallel worker for PID {leader} ".encode() in title.read().replace(b"\0", b" ") + b" ":
@@ -68,7 +62,7 @@ def shared_segments(pid):
     return sum(sizes.values())
 
 
-class MemoryWatch:
+class MemoryWatch(Watch):
     """Samples a backend and its parallel workers; peaks are of the sum over them, in bytes.
 
     `anonymous` is what they allocated; `private` adds mapped files (program and libraries); `total` adds to
@@ -76,13 +70,12 @@ class MemoryWatch:
     """
 
     def __init__(self, pid):
+        super().__init__()
         self.pid = pid
         self.postmaster = parent(pid)
         self.anonymous = self.private = self.total = 0
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.sample, daemon=True)
 
-    def sample(self):
+    def watch(self):
         while not self.stopping.wait(SAMPLE_SECONDS):
             pids = [self.pid] + parallel_workers(self.postmaster, self.pid)
             parts = [part for part in map(memory, pids) if part]
@@ -91,16 +84,8 @@ class MemoryWatch:
             self.private = max(self.private, anonymous + sum(part["RssFile"] for part in parts))
             self.total = max(self.total, anonymous + shared_segments(self.pid))
 
-    def __enter__(self):
-        self.thread.start()
-        return self
 
-    def __exit__(self, *unused):
-        self.stopping.set()
-        self.thread.join()
-
-
-class ProgressWatch:
+class ProgressWatch(Watch):
     """Polls a progress view from a second connection and shows what the backend is at."""
 
     CREATE = ("SELECT phase || CASE WHEN tuples_total > 0 THEN format(' %s of %s rows', tuples_done, tuples_total) "
@@ -110,31 +95,21 @@ class ProgressWatch:
               "FROM pg_stat_progress_vacuum WHERE pid = {pid};")
     COPY = "SELECT format('%s rows', tuples_processed) FROM pg_stat_progress_copy WHERE pid = {pid};"
 
-    def __init__(self, database, query, watch, what, progress):
-        self.database, self.query, self.watch = database, query, watch
+    def __init__(self, database, query, pid, what, progress):
+        super().__init__()
+        self.database, self.query, self.pid = database, query, pid
         self.what, self.progress = what, progress
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.poll, daemon=True)
 
-    def poll(self):
-        pid = self.watch.pid
+    def watch(self):
         start = time.monotonic()
         try:
             with Session(self.database) as session:
                 while not self.stopping.wait(POLL_SECONDS):
-                    lines = session.run(self.query.format(pid=pid))
+                    lines = session.run(self.query.format(pid=self.pid))
                     if lines:
                         self.progress.update(f"{self.what}: {lines[0]}, {time.monotonic() - start:.0f} s")
         except SqlError:
             pass               # only a display
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *unused):
-        self.stopping.set()
-        self.thread.join()
 
 
 WAL = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn;"
@@ -150,7 +125,7 @@ def timed_statement(database, sql, settings, query, what, progress):
     temporary_before = temporary_bytes(database)
     with Session(database, settings) as session:
         wal_before = int(session.run(WAL)[0])
-        with MemoryWatch(session.pid) as watch, ProgressWatch(database, query, watch, what, progress):
+        with MemoryWatch(session.pid) as watch, ProgressWatch(database, query, session.pid, what, progress):
             cpu_before, start = cpu_seconds(session.pid), time.monotonic()
             session.run(sql)
             seconds = time.monotonic() - start

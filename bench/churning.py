@@ -18,14 +18,13 @@ from building import WAL, ProgressWatch, build, checked, inspected, timed_statem
 from client import Database, SqlError, copy_stream
 from dataset import DataSet
 from loading import create_database, create_table, load_keyed
-from methods import METHODS
-from observing import BackgroundCpu, Log, Searchers, cost_of_recall, percentiles, scanned, slow_inserts
+from methods import METHODS, OURS
+from observing import BackgroundCpu, Log, Searchers, cost_of_recall, slow_inserts
 from readers import BadFile, open_vectors
-from searching import smallest_value
-from throughput import read_log
+from searching import explained, plan_settings, reached, recall, smallest_value
+from throughput import latencies, read_log
 
 DATABASE = "churn"
-OURS = "spfresh"
 FRESH = "items_fresh"
 SLOW_MS = 50
 RIVAL_RECALL = 0.95        # rivals search at the setting that has it on the first half
@@ -121,7 +120,7 @@ class Writer:
             entries = read_log(prefix)
         seconds = (entries[-1, 1] - entries[0, 1] + entries[0, 0]) / 1e6
         return {"rows": last - first, "begun": begun, "ended": time.time(), "seconds": seconds,
-                "rows_per_second": (last - first) / seconds, **percentiles(entries[:, 0]),
+                "rows_per_second": (last - first) / seconds, **latencies(entries[:, 0]),
                 "wal_bytes_per_row": (self.wal() - before) / (last - first)}, entries
 
     def copy(self, table, first, last):
@@ -182,6 +181,8 @@ class Churn:
             self.round(number, window)
         if OURS in self.names:
             self.end()
+        elif self.windows:
+            self.equal_all()
         self.note_log()
 
     # ---- the first half ----
@@ -202,9 +203,9 @@ class Churn:
             self.results.add("start", {"method": name, "settings": self.settings[name], **found})
             self.progress.say(f"first half: {name}: built in {taken['seconds']:.1f} s, recall {found['recall']:.4f}" +
                               (f", search p99 {found['quiet']['p99_ms']:.2f} ms in quiet" if found["quiet"] else ""))
-        if OURS in self.names:
-            create_table(self.database, FRESH, self.data)
-            self.database.run(f"ALTER TABLE {FRESH} SET (autovacuum_enabled = off);")
+        create_table(self.database, FRESH, self.data)
+        self.database.run(f"ALTER TABLE {FRESH} SET (autovacuum_enabled = off);")
+        self.reached(f"items_{OURS}", 0, half, "first half, fresh")
 
     def tune_vacuum(self, table):
         """With --vacuum explicit, vacuum is this program's."""
@@ -216,7 +217,7 @@ class Churn:
         if name == OURS:
             return {}
         knob = METHODS[name].knob
-        value = smallest_value(lambda value: scanned(self.database, table, self.data, self.chosen.k, {knob: value},
+        value = smallest_value(lambda value: recall(self.database, table, self.data, self.chosen.k, {knob: value},
                                                      wanted, False)["recall"],
                                RIVAL_RECALL, 1, METHODS[name].highest(rows))
         return {knob: METHODS[name].highest(rows) if value is None else value}
@@ -273,7 +274,7 @@ class Churn:
     def measured(self, name, table, wanted):
         """Recall at the method's setting, size, and its own figures, as they are now."""
         self.progress.update(f"{name}: recall")
-        found = scanned(self.database, table, self.data, self.chosen.k, self.settings[name], wanted, name == OURS)
+        found = recall(self.database, table, self.data, self.chosen.k, self.settings[name], wanted, name == OURS)
         found["index_bytes"] = int(self.database.value(f"SELECT pg_relation_size('{table}_v');"))
         found["figures"] = inspected(self.database, METHODS[name], f"{table}_v")
         return found
@@ -293,8 +294,8 @@ class Churn:
             def at(value, searched=searched, known=known):
                 if value not in known:
                     self.progress.update(f"{searched}: entries at nprobe {value}")
-                    known[value] = scanned(self.database, searched, self.data, self.chosen.k,
-                                           {METHODS[OURS].knob: value}, wanted)
+                    known[value] = recall(self.database, searched, self.data, self.chosen.k,
+                                           {METHODS[OURS].knob: value}, wanted, True)
                 return known[value]
 
             found[name] = cost_of_recall(at, target, 1, METHODS[OURS].highest(self.data.rows))
@@ -313,6 +314,14 @@ class Churn:
                      (f", entries x {ratio:.3f}" if ratio else ""))
         self.progress.say(text)
 
+    def reached(self, table, first, last, what):
+        """What spfresh.target_recall gives on a table that holds these rows."""
+        if OURS not in self.names:
+            return
+        known = live_truth(self.data, first, last, max(self.chosen.ks))
+        for found in reached(self.database, table, self.data, self.chosen.ks, known, what, self.progress):
+            self.results.add("reached", found)
+
     # ---- the end ----
 
     def end(self):
@@ -323,9 +332,13 @@ class Churn:
         with BackgroundCpu(self.server) as background:
             seconds = wait_idle(self.database, self.chosen.patience)
         self.add_end("caught up", table, wanted, {"seconds": seconds, "background_cpu": background.seconds()})
+        self.reached(table, last.first, last.last, "after churn")
+        self.reached(FRESH, last.first, last.last, "the same rows, fresh")
+        self.equal_all()
         start = time.monotonic()
         lines = self.database.run(f"SELECT row_to_json(r) FROM spfresh_rebalance('{table}_v') r;")
         self.add_end("rebalanced", table, wanted, {"seconds": time.monotonic() - start, "rebalance": lines[0]})
+        self.reached(table, last.first, last.last, "after spfresh_rebalance")
         self.results["end_quiet"] = {"churned": self.searched(OURS, table), "fresh": self.searched(OURS, FRESH)}
         self.results["checked"] = checked(self.database, METHODS[OURS], f"{table}_v")
 
@@ -338,6 +351,43 @@ class Churn:
         self.progress.say(f"end, {what}: recall {found['recall']:.4f} (fresh {found['fresh']['recall']:.4f}), entries "
                           f"at equal recall {found['equal']['churned']:,.0f} (fresh {found['equal']['fresh']:,.0f}), "
                           f"size x {found['index_bytes'] / found['fresh']['index_bytes']:.2f}")
+
+    def equal_all(self):
+        """Pages that each method reads for one recall, in the changed index and in one built of the same rows.
+
+        spfresh comes last: the fresh index that is left is its own.
+        """
+        last = self.windows[-1]
+        wanted = live_truth(self.data, last.first, last.last, self.chosen.k)
+        self.writer.fill(FRESH, last.first, last.last)
+        for name in sorted(self.names, key=lambda name: name == OURS):
+            build(self.database, METHODS[name], self.data, FRESH, {}, self.progress, checkpoints=False)
+            found = {"method": name, "knob": METHODS[name].knob, "recall": RIVAL_RECALL}
+            for what, table in (("churned", f"items_{name}"), ("fresh", FRESH)):
+                self.progress.update(f"{what} {name}: pages at recall {RIVAL_RECALL}")
+                found[what] = self.pages_at(name, table, wanted)
+            self.results.add("equal", found)
+            self.progress.say(f"{name} at recall {RIVAL_RECALL}: " + ", ".join(
+                f"{what}: {found[what]['pages'] or 0:,.0f} pages a query" for what in ("churned", "fresh")))
+
+    def pages_at(self, name, table, wanted):
+        """The smallest setting with RIVAL_RECALL and, in proportion between two settings, the pages of it."""
+        knob, highest, known = METHODS[name].knob, METHODS[name].highest(self.data.rows // 2), {}
+
+        def at(value):
+            if value not in known:
+                known[value] = recall(self.database, table, self.data, self.chosen.k, {knob: value}, wanted)
+            return known[value]
+
+        return {"pages": cost_of_recall(at, RIVAL_RECALL, 1, highest, lambda value: self.pages(table, {knob: value})),
+                "value": smallest_value(lambda value: at(value)["recall"], RIVAL_RECALL, 1, highest)}
+
+    def pages(self, table, settings):
+        """Pages of index and table that a search touches (mean)."""
+        settings, _ = plan_settings(self.database, table, self.data.metric, self.chosen.k, settings)
+        return float(np.mean([one["pages"] for one in explained(
+            lambda sql: self.database.run(sql, settings), table, self.data, self.chosen.k,
+            range(len(self.data.queries)))]))
 
     def note_log(self):
         """What the server logged so far."""

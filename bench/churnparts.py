@@ -6,7 +6,7 @@ from building import ProgressWatch, build, inspected, timed_statement
 from churning import OURS, live_truth, wait_idle
 from loading import create_table
 from methods import BASELINE, METHODS
-from observing import scanned
+from searching import recall
 
 UPDATED = 10000
 UPDATE_ROUNDS = 3
@@ -59,7 +59,7 @@ def measure_empty(churn):
 
 def asked(churn, table, wanted):
     """Recall under default settings, size, figures."""
-    return {**scanned(churn.database, table, churn.data, churn.chosen.k, {}, wanted),
+    return {**recall(churn.database, table, churn.data, churn.chosen.k, {}, wanted, True),
             "index_bytes": index_bytes(churn, table), "figures": inspected(churn.database, METHODS[OURS], f"{table}_v")}
 
 

@@ -4,11 +4,8 @@
     bench/churnplot.py OUT.png RESULTS.json ...
 """
 
-import json
-import sys
-
 from churning import entries_ratio
-from plot import NAMES, STYLES, matplotlib
+from plot import NAMES, STYLES, draw_files, matplotlib, save
 
 FRESH = ("#222222", "--")
 
@@ -52,20 +49,8 @@ def draw(results, path):
             axes.set_xlabel("round")
             axes.grid(True, alpha=0.4)
             axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    matplotlib.pyplot.close(figure)
-
-
-def main():
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    results = []
-    for path in sys.argv[2:]:
-        with open(path, encoding="utf-8") as file:
-            results.append(json.load(file))
-    draw(results, sys.argv[1])
+    save(figure, path)
 
 
 if __name__ == "__main__":
-    main()
+    draw_files(draw, __doc__)

@@ -4,14 +4,13 @@
     bench/churnreport.py bench/out/churn-*.json ...
 """
 
-import json
-import os
-import sys
 from statistics import median
 
 import churnplot
+import report
 from churning import OURS, entries_ratio
-from report import MB, RIVAL, grouped, heading, middle, number, table, times
+from report import (MB, RIVAL, assembled, at_least, goal, grouped, middle, number, reached_lines, table,
+                    times)
 
 
 def of_method(values, name=OURS):
@@ -40,6 +39,16 @@ def recall_lines(values):
                      number(figure(entry, "postings")), number(figure(fresh, "postings"))])
     return table(["round", "recall", "fresh", "difference", "entries", "fresh", "entries at equal recall", "fresh",
                   "ratio", "size, of fresh", "postings", "fresh"], rows)
+
+
+def equal_lines(values):
+    """Pages that each method reads at equal recall, changed and built anew of the same rows."""
+    rows = [[entry["method"], f"{entry['recall']:.2f}", entry["knob"], number(entry["churned"]["value"]),
+             number(entry["fresh"]["value"]), number(entry["churned"]["pages"], 4),
+             number(entry["fresh"]["pages"], 4), times(entry["churned"]["pages"], entry["fresh"]["pages"])]
+            for entry in values.get("equal", [])]
+    return table(["at equal recall, end", "recall", "setting", "changed", "fresh", "pages a query", "fresh", "ratio"],
+                 rows)
 
 
 FIGURES = (("splits", "splits"), ("merges", "merges"), ("reassigned", "reassigned_vectors"),
@@ -141,17 +150,6 @@ def rival_lines(values):
     return table(["round"] + [f"{name}, recall" for name in names] + [f"{name}, MB" for name in names], rows)
 
 
-def goal(what, value, limit, text=None):
-    """A line of the table of goals; smaller is better."""
-    met = "-" if value is None else "yes" if value <= limit else "NO"
-    return [what, number(limit, 4), (text or number)(value) if value is not None else "-", met]
-
-
-def at_least(what, value, limit):
-    met = "-" if value is None else "yes" if value >= limit else "NO"
-    return [what, number(limit, 4), number(value), met]
-
-
 def factor(values, *path):
     """How many times HNSW's rate spfresh's is, medians of the rounds."""
     ours, rival = (middle(of_method(values, name), *path) for name in (OURS, RIVAL))
@@ -227,31 +225,15 @@ def log_lines(values):
 
 def markdown(values):
     """All tables of one results file."""
-    lines = heading(values)
-    for part in (goal_lines, recall_lines, figure_lines, work_lines, write_lines, search_lines, rival_lines,
-                 empty_lines, update_lines, cycle_lines, log_lines):
-        lines += part(values)
-    return "\n".join(lines)
+    return assembled(values, (goal_lines, recall_lines, equal_lines, reached_lines, figure_lines, work_lines,
+                              write_lines, search_lines, rival_lines, empty_lines, update_lines, cycle_lines,
+                              log_lines))
 
 
 def publish(results):
-    """The tables and the plot beside the JSON."""
-    stem = os.path.splitext(results.path)[0]
-    text = markdown(results.values)
-    with open(stem + ".md", "w", encoding="utf-8") as file:
-        file.write(text)
-    print(text)
-    if results["rounds"]:
-        churnplot.draw([results.values], stem + ".png")
-
-
-def main():
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
-    for path in sys.argv[1:]:
-        with open(path, encoding="utf-8") as file:
-            print(markdown(json.load(file)))
+    """The tables and, where there were rounds, the plot."""
+    report.publish(results, markdown, churnplot.draw if results["rounds"] else None)
 
 
 if __name__ == "__main__":
-    main()
+    report.print_files(markdown, __doc__)

@@ -138,6 +138,19 @@ def copy_rows(ids, block, column_type):
     return rows.tobytes()
 
 
+def integer_stream(values, rows=65536):
+    """Yields the binary COPY stream of an array (rows, columns) of whole numbers."""
+    columns = values.shape[1]
+    record = np.dtype([("fields", ">i2"), ("cells", [("bytes", ">i4"), ("value", ">i4")], (columns,))])
+    yield COPY_HEADER
+    for start in range(0, len(values), rows):
+        part = values[start:start + rows]
+        out = np.zeros(len(part), record)
+        out["fields"], out["cells"]["bytes"], out["cells"]["value"] = columns, 4, part
+        yield out.tobytes()
+    yield COPY_TRAILER
+
+
 def copy_stream(vectors, column_type, wanted=None, report=lambda done: None):
     """Yields the binary COPY stream of an array, row number = id; `wanted` is a mask of the rows to send."""
     yield COPY_HEADER

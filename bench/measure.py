@@ -1,20 +1,20 @@
 """The phases of a measurement, in order; every result goes to the results file at once."""
 
-import os
-
 import numpy as np
 
 import plot
 import report
 from building import build, prewarm
 from client import Database
+from command import versions
 from loading import create_database, installed_methods, load_keyed, load_rows
-from methods import METHODS, label
+from methods import METHODS, OURS, label
 from results import wait_quiet
-from searching import recall, smallest_value
+from searching import reached, recall, smallest_value
 from throughput import search_rate
 from writing import WriteTest
 
+PARTS = ("builds", "sweep", "targets", "points", "reached", "writes")
 DATABASE = "bench"
 QUICK_SWEEP = 3            # --quick takes every so many-th point
 
@@ -36,6 +36,10 @@ class Measurement:
         self.load()
         self.build_all()
         self.measure_presets()
+        if OURS in self.names and not self.chosen.skip_reached:
+            for found in reached(self.database, f"items_{OURS}", self.data, self.chosen.ks, self.data.truth_ids,
+                                 "fresh", self.progress):
+                self.results.add("reached", found)
         if not self.chosen.skip_targets:
             self.find_targets()
             self.measure_targets()
@@ -56,9 +60,7 @@ class Measurement:
         load_keyed(self.database, "queries", "qid", np.arange(len(self.data.queries)), self.data.queries, self.data)
         for name in self.names:
             load_rows(self.database, f"items_{name}", self.data, self.progress)
-        self.results["versions"] = {
-            "server": self.database.value("SHOW server_version;"),
-            **dict(line.split("|") for line in self.database.run("SELECT extname, extversion FROM pg_extension;"))}
+        self.results["versions"] = versions(self.database)
         self.results["table_bytes"] = int(self.database.value(f"SELECT pg_table_size('items_{self.names[0]}');"))
         self.progress.say("loaded")
 
@@ -164,11 +166,4 @@ class Measurement:
 
     def publish(self):
         """The table and the plot beside the JSON."""
-        stem = os.path.splitext(self.results.path)[0]
-        text = report.markdown(self.results.values)
-        with open(stem + ".md", "w", encoding="utf-8") as file:
-            file.write(text)
-        print(text)
-        if self.results["sweep"]:
-            plot.draw([self.results.values], stem + ".png")
-            self.progress.say(f"plot: {stem}.png")
+        report.publish(self.results, report.markdown, plot.draw if self.results["sweep"] else None)

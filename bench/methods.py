@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 OPERATORS = {"l2": "<->", "ip": "<#>", "cosine": "<=>"}
+OURS = "spfresh"
 BASELINE = "none"      # the table without an index, for write rates
 
 

@@ -5,23 +5,17 @@ import re
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 
 import numpy as np
 
-import truth
 from client import SqlError
-from searching import AFTER, answers, plan_settings, smallest_value
-from server import cpu_seconds
-from throughput import PERCENTILES, read_log, table_scripts
+from searching import plan_settings, smallest_value
+from server import Watch, children, cpu_seconds
+from throughput import latencies, read_log, table_scripts
 
 START_SECONDS = 30         # clients may take so long to start
 SAMPLE_SECONDS = 0.2
-SCAN_FIGURES = ("entries", "pages", "nprobe", "records", "rows", "gone")
-SCAN_NAMES = {"rows": "rows_read", "records": "records_read"}      # where a result has rows and records of its own
-LAST_SCAN = f"SELECT '{AFTER}', {', '.join(SCAN_FIGURES)} FROM spfresh_last_scan();"
-
 # Background processes whose CPU time is counted, by what their titles hold
 BACKGROUND = {"worker": b"spfresh worker", "autovacuum": b"autovacuum worker"}
 
@@ -31,14 +25,6 @@ LOG_SETTINGS = {"log_line_prefix": "%n %p ", "log_checkpoints": "on", "log_autov
 LOG_LINE = re.compile(r"^(\d+\.\d+) (\d+) (\w+):  ?(.*)$")
 PROBLEMS = ("WARNING", "ERROR", "FATAL", "PANIC")
 KEPT_PROBLEMS = 50
-
-
-def percentiles(microseconds):
-    """Percentiles and maximum of latencies in milliseconds; None where there are none."""
-    if not len(microseconds):
-        return None
-    return {**{f"p{percent}_ms": float(np.percentile(microseconds, percent)) / 1000 for percent in PERCENTILES},
-            "max_ms": float(microseconds.max()) / 1000, "queries": len(microseconds)}
 
 
 class Searchers:
@@ -105,23 +91,19 @@ class Searchers:
     def between(self, start, end):
         """Percentiles of the searches that ended between two times (seconds since 1970)."""
         ends = self.latencies[:, 1]
-        return percentiles(self.latencies[(ends >= start * 1e6) & (ends <= end * 1e6), 0])
+        return latencies(self.latencies[(ends >= start * 1e6) & (ends <= end * 1e6), 0])
 
 
-class BackgroundCpu:
+class BackgroundCpu(Watch):
     """CPU seconds of the server's background processes, by kind, while a `with` block runs."""
 
     def __init__(self, server):
-        with open(os.path.join(server.data, "postmaster.pid"), encoding="utf-8") as file:
-            self.postmaster = int(file.readline())
+        super().__init__()
+        self.postmaster = server.pid()
         self.first, self.last = {}, {}
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.watch, daemon=True)
 
     def sample(self, started):
-        with open(f"/proc/{self.postmaster}/task/{self.postmaster}/children", encoding="utf-8") as file:
-            pids = file.read().split()
-        for pid in pids:
+        for pid in children(self.postmaster):
             try:
                 with open(f"/proc/{pid}/cmdline", "rb") as title:
                     words = title.read()
@@ -138,13 +120,8 @@ class BackgroundCpu:
         while not self.stopping.wait(SAMPLE_SECONDS):
             self.sample(False)
 
-    def __enter__(self):
-        self.thread.start()
-        return self
-
     def __exit__(self, *unused):
-        self.stopping.set()
-        self.thread.join()
+        super().__exit__()
         self.sample(False)
 
     def seconds(self):
@@ -219,31 +196,17 @@ def slow_inserts(log, entries, limit_ms):
     return found
 
 
-def scanned(database, table, data, k, settings, truth_ids, reads=True):
-    """Recall, and with `reads` the what spfresh read for a query (means)."""
-    settings, _ = plan_settings(database, table, data.metric, k, settings)
-    found, told = answers(database, table, data, k, settings, LAST_SCAN if reads else "")
-    each = np.sort(truth.recall(data.base, data.queries, truth_ids, found, k, data.metric))
-    result = {"recall": float(each.mean()), "worst_recall": float(each[:max(1, len(each) // 20)].mean()),
-              "short_answers": int((found[:, -1] < 0).sum())}
-    if reads:
-        result.update(zip([SCAN_NAMES.get(name, name) for name in SCAN_FIGURES],
-                          np.asarray(told, dtype=float).mean(axis=0).tolist()))
-    return result
-
-
-def cost_of_recall(at, target, low, high):
+def cost_of_recall(at, target, low, high, cost=None):
     """Entries scanned for a recall, between the two values of the knob around it; None where it is not reached.
 
-    `at(value)` gives recall and entries at a value of the knob.
+    `at(value)` gives recall and entries at a value of the knob; `cost(value)`, where given, another cost than entries.
     """
+    cost = cost or (lambda value: at(value)["entries"])
     value = smallest_value(lambda value: at(value)["recall"], target, low, high)
     if value is None:
         return None
-    above = at(value)
     if value == low:
-        return above["entries"]
-    below = at(value - 1)
-    share = (target - below["recall"]) / (above["recall"] - below["recall"])
-    return below["entries"] + share * (above["entries"] - below["entries"])
-
+        return cost(value)
+    above, below = at(value)["recall"], at(value - 1)["recall"]
+    dear, cheap = cost(value), cost(value - 1)
+    return cheap + (target - below) / (above - below) * (dear - cheap)

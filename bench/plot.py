@@ -96,20 +96,26 @@ def draw(results, path):
         axes.grid(True, which="major", alpha=0.5)
         axes.grid(True, which="minor", alpha=0.15)
         axes.legend(loc="lower left")
+    save(figure, path)
+
+
+def save(figure, path):
+    """Writes a figure to its file, and lets go of it."""
     figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=120)
     matplotlib.pyplot.close(figure)
 
 
-def main():
+def draw_files(draw_all, usage):
+    """A plot's program: draw_all(results, path) of the files on the command line, the first one being written."""
     if len(sys.argv) < 3:
-        sys.exit(__doc__)
+        sys.exit(usage)
     results = []
     for path in sys.argv[2:]:
         with open(path, encoding="utf-8") as file:
             results.append(json.load(file))
-    draw(results, sys.argv[1])
+    draw_all(results, sys.argv[1])
 
 
 if __name__ == "__main__":
-    main()
+    draw_files(draw, __doc__)

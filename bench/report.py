@@ -7,6 +7,7 @@ Every figure is the median of the rounds in the file; `x HNSW` is the ratio to H
 """
 
 import json
+import os
 import sys
 from statistics import median
 
@@ -116,6 +117,37 @@ def point_lines(values):
     return table(["as set", "setting", "recall", "worst 5 %"], rows)
 
 
+def reached_lines(values):
+    """What spfresh.target_recall promises, and what is reached."""
+    rows = [[entry["what"], entry["k"], f"{entry['target']:g}", f"{entry['recall']:.4f}",
+             f"{entry['recall'] - entry['target']:+.4f}", f"{entry['worst_recall']:.3f}",
+             f"{100 * entry['far_below']:.1f} %", "yes" if reached_well(entry) else "NO", number(entry["nprobe"]),
+             number(entry["entries"], 4), number(entry["pages"])] for entry in values.get("reached", [])]
+    return table(["target_recall", "k", "target", "recall", "difference", "worst 5 %", "queries over 0.2 below it",
+                  "goal met", "probes", "entries", "pages"], rows)
+
+
+def reached_well(entry):
+    """Recall within -0.01 and +0.02 of the target, and fewer than 3 % of the queries more than 0.2 below it.
+
+    The latter not for k = 1, where each query has all or nothing: the mean says it already.
+    """
+    near = -0.01 <= round(entry["recall"] - entry["target"], 6) <= 0.02
+    return near and (entry["k"] == 1 or entry["far_below"] < 0.03)
+
+
+def goal(what, value, limit, text=None):
+    """A line of a table of goals (goal, limit, measured, met); smaller is better."""
+    met = "-" if value is None else "yes" if value <= limit else "NO"
+    return [what, number(limit, 4), (text or number)(value) if value is not None else "-", met]
+
+
+def at_least(what, value, limit):
+    """The same where larger is better."""
+    met = "-" if value is None else "yes" if value >= limit else "NO"
+    return [what, number(limit, 4), number(value), met]
+
+
 def write_lines(values):
     """Rates of inserts, COPY and vacuum."""
     groups = grouped(values["writes"], lambda entry: entry["method"])
@@ -154,7 +186,8 @@ def sweep_lines(values):
 
 def noise_lines(values):
     """How busy other processes kept the machine while this was measured."""
-    busy = [entry["others_busy_cores"] for part in ("builds", "targets", "sweep", "writes") for entry in values[part]
+    busy = [entry["others_busy_cores"] for part in ("builds", "targets", "sweep", "writes", "points")
+            for entry in values.get(part, [])
             if "others_busy_cores" in entry]
     if not busy:
         return []
@@ -164,19 +197,37 @@ def noise_lines(values):
 
 def markdown(values):
     """All tables of one results file."""
+    return assembled(values, (build_lines, target_lines, point_lines, reached_lines, write_lines,
+                              after_lines, sweep_lines, noise_lines))
+
+
+def assembled(values, parts):
+    """The heading and the lines of each part as one text."""
     lines = heading(values)
-    for part in (build_lines, target_lines, point_lines, write_lines, after_lines, sweep_lines, noise_lines):
+    for part in parts:
         lines += part(values)
     return "\n".join(lines)
 
 
-def main():
+def print_files(make, usage):
+    """A report's program: the tables that `make` gives of the results files on the command line."""
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
+        sys.exit(usage)
     for path in sys.argv[1:]:
         with open(path, encoding="utf-8") as file:
-            print(markdown(json.load(file)))
+            print(make(json.load(file)))
+
+
+def publish(results, make, draw=None):
+    """The tables beside the JSON and on the screen, and the plot that draw([values], path) makes."""
+    stem = os.path.splitext(results.path)[0]
+    text = make(results.values)
+    with open(stem + ".md", "w", encoding="utf-8") as file:
+        file.write(text)
+    print(text)
+    if draw:
+        draw([results.values], stem + ".png")
 
 
 if __name__ == "__main__":
-    main()
+    print_files(markdown, __doc__)

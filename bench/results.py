@@ -10,7 +10,7 @@ import time
 class Results:
     """A dict that becomes JSON; `save` replaces the file in one step, so an interrupted run leaves what it had."""
 
-    def __init__(self, path, parts=("builds", "sweep", "targets", "points", "writes")):
+    def __init__(self, path, parts):
         self.path = path
         self.values = {part: [] for part in parts}
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Tests of the benchmark's own parts that need no server: readers, generator, truth, searching of settings, reports."""
 
+import argparse
 import os
 import tempfile
 import unittest
@@ -10,13 +11,18 @@ from xml.dom import minidom
 
 import numpy as np
 
+import chilling
 import churning
 import churnparts
 import churnreport
+import command
+import filtering
 import observing
 import report
+import scaling
+import searching
 import truth
-from client import COPY_HEADER, copy_rows, copy_stream
+from client import COPY_HEADER, copy_rows, copy_stream, integer_stream
 from dataset import DataSet
 from generate import Clusters, generate
 from methods import ivfflat_lists
@@ -245,10 +251,140 @@ class Watching(Folder):
             return dict(zip(("recall", "entries"), known[value]))
         self.assertAlmostEqual(observing.cost_of_recall(at, 0.8, 1, 3), 40)
         self.assertEqual(observing.cost_of_recall(at, 0.4, 1, 3), 10)
+        asked = []
+        self.assertAlmostEqual(observing.cost_of_recall(at, 0.8, 1, 3, lambda value: asked.append(value) or value), 2.5)
+        self.assertEqual(asked, [3, 2])
         self.assertIsNone(observing.cost_of_recall(at, 0.95, 1, 3))
 
 
+class Commands(unittest.TestCase):
+    def test_lists_of_options(self):
+        self.assertEqual(command.whole_numbers("1,20,"), [1, 20])
+        self.assertEqual(command.shares("0.5,0.001"), [0.5, 0.001])
+        self.assertEqual(command.method_names("hnsw,spfresh"), ["hnsw", "spfresh"])
+        with self.assertRaises(argparse.ArgumentTypeError):
+            command.method_names("hnsw,other")
+
+    def test_places_are_not_told(self):
+        told = command.told_command(["/x/bench/run", "--data", "/y/sift/", "--pg-config=/z", "--keep", "--k", "5",
+                                     "--port", "7"])
+        self.assertEqual(told, "bench/run --data sift --k 5")
+
+
+class Searches(unittest.TestCase):
+    def test_statement(self):
+        plain, filtered = (searching.search_statement("t", "l2", 5, "$1", where=where) for where in ("", "r < 9"))
+        self.assertIn("FROM t ORDER BY v <-> (", plain)
+        self.assertIn("FROM t WHERE r < 9 ORDER BY v <-> (", filtered)
+
+    def test_values_one_after_the_other(self):
+        self.assertEqual(list(searching.json_values('[1]\n[\n{"a": 2}\n]\n ')), [[1], [{"a": 2}]])
+        self.assertEqual(list(searching.json_values("")), [])
+
+    def test_explained(self):
+        plan = '[{"Plan": {"Shared Hit Blocks": 7, "Shared Read Blocks": 3}, "Execution Time": 1.5}]'
+        asked = []
+        data = DataSet("x", np.zeros((1, 1)), np.zeros((1, 1)), None, "l2", "vector")
+        told = searching.explained(lambda sql: asked.append(sql) or [plan, plan], "t", data, 5, [3, 4])
+        self.assertEqual(told, 2 * [{"ms": 1.5, "read": 3, "pages": 10}])
+        self.assertEqual((asked[0].count("PREPARE"), asked[0].count("EXECUTE")), (1, 2))
+
+    def test_graded(self):
+        found = np.array([[1, 2], [3, -1]])
+        self.assertEqual(searching.graded(np.array([1, 0.5]), found, 2),
+                         {"recall": 0.75, "worst_recall": 0.5, "short_answers": 1})
+        self.assertEqual(searching.graded(np.array([1, 1]), found, 1)["short_answers"], 0)
+
+    def test_what_reaches_its_target(self):
+        def entry(recall, far_below, k=10):
+            return {"recall": recall, "target": 0.95, "far_below": far_below, "k": k}
+        self.assertEqual([report.reached_well(one) for one in (
+            entry(0.94, 0.02), entry(0.97, 0), entry(0.939, 0), entry(0.971, 0), entry(0.95, 0.03),
+            entry(0.95, 0.05, 1))], [True, True, False, False, False, True])
+
+
+class Filtered(unittest.TestCase):
+    def setUp(self):
+        random = np.random.default_rng(2)
+        base = (random.normal(size=(2000, 4)) * [1, 5, 1, 1]).astype("f4")
+        self.data = DataSet("x", base, base[:3] + 0.01, None, "l2", "vector")
+
+    def test_columns_are_evenly_spread(self):
+        for column in (filtering.random_column(self.data), filtering.following_column(self.data)):
+            self.assertEqual(sorted(column), [row * 500 for row in range(2000)])
+        along = self.data.base[filtering.following_column(self.data).argsort(), 1]
+        self.assertGreater(abs(np.corrcoef(along, np.arange(2000))[0, 1]), 0.9)
+        self.assertLess(abs(np.corrcoef(filtering.random_column(self.data), np.arange(2000))[0, 1]), 0.1)
+
+    def test_truth_among_the_rows_that_pass(self):
+        passes = np.arange(2000) % 3 == 0
+        for query, ids in zip(self.data.queries, filtering.passing_truth(self.data, passes, 5)):
+            wide = ((self.data.base - query) ** 2).sum(axis=1)
+            self.assertEqual([row for row in np.argsort(wide) if passes[row]][:5], list(ids))
+        self.assertEqual(filtering.passing_truth(self.data, np.arange(2000) < 3, 5).shape, (3, 3))
+
+    def test_plans(self):
+        for lines, name in ((["  ->  Index Scan using items_x_v on items_x"], "index"),
+                            (["Sort", "  ->  Seq Scan on items_x", "Index Scan using queries_pkey on queries"],
+                             "seqscan + sort"),
+                            (["Sort", "  ->  Index Scan using items_x_r on items_x"], "other index + sort"),
+                            (["Sort", "  ->  Bitmap Heap Scan on items_x"], "bitmap + sort")):
+            self.assertEqual(filtering.plan_name(lines, "items_x"), name)
+
+    def test_goals(self):
+        def entry(method, full, recall, qps):
+            return {"column": "r", "share": 0.1, "method": method, "settings": {}, "plans": "free", "plan": "index",
+                    "full": full, "recall": recall, "qps": qps, "cpu_ms": 1000 / qps}
+        whole = {**entry("hnsw", 1, 1, 30), "plan": "seqscan + sort"}
+        rivals = [entry("hnsw", 1, 0.96, 10), entry("hnsw", 1, 0.94, 50), entry("hnsw", 0.9, 0.99, 40), whole]
+        for ours, met in ((entry("spfresh", 1, 0.95, 11), "yes"), (entry("spfresh", 1, 0.95, 9), "NO"),
+                          (entry("spfresh", 0.99, 0.95, 99), "NO"), (entry("spfresh", 1, 0.9, 99), "NO")):
+            line = filtering.goal_lines({"filters": rivals + [ours]})[2]
+            self.assertEqual(line.split(" | ")[-2:], ["30", met + " |"])
+        self.assertIn("none is good", filtering.goal_lines({"filters": rivals[1:] + [ours]})[2])
+
+
+class Chilled(Folder):
+    def test_cached_share(self):
+        with open(self.path("x"), "wb") as file:
+            file.write(b"x" * 100000)
+        open(self.path("empty"), "wb").close()
+        self.assertTrue(0 < chilling.cached_share(self.path("x")) <= 1)
+        self.assertEqual(chilling.cached_share(self.path("empty")), 0)
+        self.assertEqual(chilling.files_below(self.temporary.name, 1), [self.path("x")])
+
+    def test_figures(self):
+        def batch(method, setting, base, read):
+            searches = [{"ms": base * (number + 1), "read": 10 - number, "pages": 20} for number in range(3)]
+            return {"method": method, "settings": setting, "searches": searches, "read_bytes": read}
+        batches = [batch("spfresh", {"spfresh.io": io}, base, 3000)
+                   for io, base in (("auto", 1), ("sync", 3), ("io_uring", 1))] + [batch("hnsw", {}, 4, None)]
+        found = chilling.summaries({"batches": batches})
+        ours = found["spfresh", "io sync"]
+        self.assertEqual((ours["p50"], ours["first"], ours["read"], ours["pages"], ours["bytes"], ours["searches"]),
+                         (6, 3, 9, 20, 1000, 3))
+        self.assertIsNone(found["hnsw", "default"]["bytes"])
+        lines = chilling.goal_lines({"batches": batches})[2:4]
+        self.assertEqual([line.split(" | ")[2:] for line in lines], [["0.25", "yes |"], ["3", "yes |"]])
+
+
+class Growth(unittest.TestCase):
+    def test_exponent_of_the_square_root(self):
+        small, large = {"rows": 100, "cpu_ms": 1}, {"rows": 10000, "cpu_ms": 10}
+        self.assertAlmostEqual(scaling.exponent(small, large, "cpu_ms"), 0.5)
+
+    def test_lines_are_in_order_of_rows(self):
+        searches = [{"method": "spfresh", "target": None, "dimensions": 8, "rows": rows} for rows in (300, 100)]
+        self.assertEqual([[one["rows"] for one in group] for group in scaling.lines_of_growth(searches).values()],
+                         [[100, 300]])
+
+
 class Copy(unittest.TestCase):
+    def test_whole_numbers(self):
+        stream = list(integer_stream(np.array([[7, -1], [0, 2]])))
+        self.assertEqual(stream[1].hex(), "0002" "00000004" "00000007" "00000004" "ffffffff"
+                         "0002" "00000004" "00000000" "00000004" "00000002")
+
     def test_row_bytes(self):
         row = copy_rows(np.array([7]), np.array([[1.0, -2.0]], "f4"), "vector")
         self.assertEqual(row.hex(), "0002" "00000004" "00000007" "0000000c" "0002" "0000" "3f800000" "c0000000")

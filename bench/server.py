@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 SETTINGS = {
@@ -36,12 +37,35 @@ def cpu_seconds(pid, children=False):
     return (int(fields[first]) + int(fields[first + 1])) / os.sysconf("SC_CLK_TCK")
 
 
+def children(pid):
+    """Process ids (text) of a process's children; none when it is gone."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
+            return file.read().split()
+    except (OSError, ProcessLookupError):
+        return []
+
+
+class Watch:
+    """A thread that runs `watch` from entering a `with` block to leaving it; `stopping` tells it to end."""
+
+    def __init__(self):
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.stopping.set()
+        self.thread.join()
+
+
 def client_backends(postmaster):
     """How many of the server's processes serve clients (by their titles), or have ended but are not counted yet."""
     count = 0
-    with open(f"/proc/{postmaster}/task/{postmaster}/children", encoding="utf-8") as file:
-        pids = file.read().split()
-    for pid in pids:
+    for pid in children(postmaster):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as title:
                 words = title.read()
@@ -113,11 +137,20 @@ class Server:
         self.made_data = True
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as file:
             file.write(f"port = {self.port}\nunix_socket_directories = '{self.socket}'\n")
-            for name, value in self.settings.items():
+        self.configure(self.settings)
+
+    def configure(self, settings):
+        """Adds settings to the configuration, for the next start; later ones win."""
+        with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as file:
+            for name, value in settings.items():
                 file.write(f"{name} = '{value}'\n")
 
     def start(self):
         self.make()
+        self.launch()
+
+    def launch(self):
+        """Starts the server on its data directory."""
         log = os.path.join(self.folder, "server.log")
         try:
             self.run([self.program("pg_ctl"), "-D", self.data, "-l", log, "-w", "-t", "120", "start"], "pg_ctl start")
@@ -125,6 +158,13 @@ class Server:
             tail = open(log, encoding="utf-8").read()[-2000:] if os.path.exists(log) else ""
             raise ServerError(f"{error}\n{tail}") from error
         self.started = True
+
+    def restart(self, between=lambda: None):
+        """A clean stop, `between()` while no server runs, and a start."""
+        self.started = False
+        self.run([self.program("pg_ctl"), "-D", self.data, "-m", "fast", "-w", "stop"], "pg_ctl stop")
+        between()
+        self.launch()
 
     def stop(self):
         if self.started:
@@ -140,10 +180,14 @@ class Server:
         elif self.made_data:
             shutil.rmtree(self.data, ignore_errors=True)
 
+    def pid(self):
+        """The process id of the postmaster."""
+        with open(os.path.join(self.data, "postmaster.pid"), encoding="utf-8") as file:
+            return int(file.readline())
+
     def finished_cpu(self):
         """CPU seconds (user and system) of all server processes that have ended so far; steps of 10 ms."""
-        with open(os.path.join(self.data, "postmaster.pid"), encoding="utf-8") as file:
-            pid = int(file.readline())
+        pid = self.pid()
         deadline = time.monotonic() + BACKEND_END_SECONDS
         while client_backends(pid) and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -17,12 +17,12 @@ TEXT_SCRIPTS = 100               # pgbench takes 128 scripts
 TEXT_BYTES = 1_200_000           # of query text on its command line, which the kernel limits
 
 
-def table_scripts(table, data, k, folder):
+def table_scripts(table, data, k, folder, where=""):
     """One script: a random query number, its vector looked up inside the statement."""
     path = os.path.join(folder, "search.sql")
     with open(path, "w", encoding="utf-8") as file:
         file.write(f"\\set q random(0, {len(data.queries) - 1})\n")
-        file.write(search_statement(table, data.metric, k, ":q") + ";\n")
+        file.write(search_statement(table, data.metric, k, ":q", where=where) + ";\n")
     return ["-f", path]
 
 
@@ -75,10 +75,12 @@ def run_pgbench(database, arguments, folder, settings=None):
 
 
 def latencies(microseconds):
-    """Percentiles and mean of latencies, in milliseconds."""
+    """Percentiles, mean and maximum of latencies, in milliseconds; None where there are none."""
+    if not len(microseconds):
+        return None
     found = {f"p{percent}_ms": float(np.percentile(microseconds, percent)) / 1000 for percent in PERCENTILES}
-    found["mean_ms"] = float(microseconds.mean()) / 1000
-    return found
+    return {**found, "mean_ms": float(microseconds.mean()) / 1000, "max_ms": float(microseconds.max()) / 1000,
+            "queries": len(microseconds)}
 
 
 BLOCKS_READ = "SELECT blks_read FROM pg_stat_database WHERE datname = current_database();"
@@ -87,11 +89,16 @@ BLOCKS_READ = "SELECT blks_read FROM pg_stat_database WHERE datname = current_da
 def search_rate(database, table, data, k, settings, clients, seconds, form="table", seed=1):
     """Queries a second at the given settings; a dict with latencies and blocks that were not in shared buffers."""
     settings, _ = plan_settings(database, table, data.metric, k, settings)
+    return {**measured_rate(database, lambda folder: FORMS[form](table, data, k, folder), settings, clients, seconds,
+                            seed), "form": form}
+
+
+def measured_rate(database, scripts, settings, clients, seconds, seed=1):
+    """Transactions a second of scripts that `scripts(folder)` writes and gives as arguments of pgbench."""
     before = int(database.value(BLOCKS_READ))
     with tempfile.TemporaryDirectory(prefix="spfresh-pgbench-") as folder:
-        arguments = FORMS[form](table, data, k, folder)
+        arguments = scripts(folder)
         arguments += ["-c", str(clients), "-j", str(clients), "-T", str(seconds), f"--random-seed={seed}"]
         rate, microseconds, cpu = run_pgbench(database, arguments, folder, settings)
-    return {"qps": rate, "clients": clients, "seconds": seconds, "form": form, "queries": len(microseconds),
-            "cpu_ms": 1000 * cpu / len(microseconds),
+    return {"qps": rate, "clients": clients, "seconds": seconds, "cpu_ms": 1000 * cpu / len(microseconds),
             **latencies(microseconds), "blocks_read": int(database.value(BLOCKS_READ)) - before}

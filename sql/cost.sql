@@ -48,6 +48,15 @@ SELECT plan('SELECT id FROM t20000 ORDER BY v <-> (SELECT flat(1, 16)) LIMIT 1')
 SELECT plan('SELECT id FROM t20000 WHERE id = 7 ORDER BY v <-> (SELECT flat(1, 16)) LIMIT 10') AS "one",
 	plan('SELECT id FROM t20000 WHERE category = 7 ORDER BY v <-> (SELECT flat(1, 16)) LIMIT 10') AS "few",
 	plan('SELECT id FROM t20000 WHERE category < 900 ORDER BY v <-> (SELECT flat(1, 16)) LIMIT 10') AS "many";
+-- where no other index helps, the table is read as a whole before nearly all of it is searched
+CREATE TABLE filtered (id int, r int, v vector(16)) WITH (autovacuum_enabled = off);
+INSERT INTO filtered SELECT i, i * 7919 % 1000, point(i, 16) FROM generate_series(1, 20000) i;
+CREATE INDEX filtered_v ON filtered USING spfresh (v);
+VACUUM ANALYZE filtered;
+SELECT plan('SELECT id FROM filtered WHERE r < 500 ORDER BY v <-> (SELECT flat(1, 16)) LIMIT 10') AS "half",
+	plan('SELECT id FROM filtered WHERE r < 2 ORDER BY v <-> (SELECT flat(1, 16)) LIMIT 10') AS "0.2 %",
+	plan('SELECT id FROM filtered WHERE r < 30 ORDER BY v <-> (SELECT flat(1, 16)) LIMIT 1') AS "3 %, LIMIT 1",
+	plan('SELECT id FROM filtered WHERE r < 30 ORDER BY v <-> (SELECT flat(1, 16)) LIMIT 10') AS "3 %, LIMIT 10";
 -- what does not need order does not need it
 SELECT uses('t20000_v', 'SELECT count(*) FROM t20000'), uses('t20000_v', 'SELECT id FROM t20000 WHERE filler = ''y'' LIMIT 1');
 -- the more is to be probed, the more it costs

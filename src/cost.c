@@ -4,8 +4,10 @@
  *	  What the planner is told.
  *
  * The first row costs the descent, the probes, and the reading of some
- * records; every further row a record more.  The planner itself adds the
- * reading of rows, and takes the share of all that a LIMIT leaves.
+ * records; every further row a record more.  Under a LIMIT a filter makes the
+ * search larger from its beginning on, for so many more rows have to be looked at.
+ * The planner itself adds the reading of rows, and takes the share of all that a
+ * LIMIT leaves.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,13 +34,32 @@
 /* Scanning an entry is some hundred times cheaper than calling an operator. */
 #define ENTRIES_PER_OPERATOR	64
 
+/*
+ * Of the rows that a search expects to look at for its LIMIT, every second time too few pass the
+ * filter, and it goes on with a larger round.
+ */
+#define FILTERED_ROWS		2
+
+/* The rows that a search is made for. */
+static double
+rows_looked_at(const PlannerInfo *root, const IndexPath *path, double rows)
+{
+	double		share = path->path.parent->rows / rows;
+
+	if (root->limit_tuples <= 0)
+		return spf_setting_expected_rows;
+	if (share >= 1)
+		return root->limit_tuples;
+	return Min(rows, FILTERED_ROWS * root->limit_tuples / Max(share, 1 / rows));
+}
+
 void
 spf_cost_estimate(PlannerInfo *root, IndexPath *path, double loop_count,
 				  Cost *startup, Cost *total, Selectivity *selectivity,
 				  double *correlation, double *pages)
 {
 	double		rows = Max(path->indexinfo->tuples, 1);
-	double		k = root->limit_tuples > 0 ? root->limit_tuples : spf_setting_expected_rows;
+	double		k = rows_looked_at(root, path, rows);
 	double		page_cost;
 	double		probes;
 	double		record_cost;
