@@ -119,8 +119,12 @@ spf_page_met(Relation rel, Buffer buf)
 Buffer
 spf_page_pin_known(Relation rel, BlockNumber block)
 {
-	Buffer		buf = find_hint(rel, block);
+	return spf_page_pin_at(rel, block, find_hint(rel, block));
+}
 
+Buffer
+spf_page_pin_at(Relation rel, BlockNumber block, Buffer buf)
+{
 	if (!BufferIsValid(buf) || ++hint_turn % HINT_TURNS == 0 ||
 		!spf_read_recent(rel, block, buf))
 		return InvalidBuffer;
@@ -242,33 +246,46 @@ spf_page_follow(Relation index, SpfPageRef ref, uint16 kind, int lockmode)
 }
 
 void
+spf_buffer_announce(Buffer buf, Size bytes)
+{
+	spf_prefetch_descriptor(buf);
+	spf_prefetch_memory(BufferGetBlock(buf), bytes);
+}
+
+void
 spf_page_announce(Relation rel, BlockNumber block, Size bytes)
 {
 	Buffer		buf = find_hint(rel, block);
 
 	if (!BufferIsValid(buf))
 		return;
-	spf_prefetch_descriptor(buf);
-	spf_prefetch_memory(BufferGetBlock(buf), bytes);
+	spf_buffer_announce(buf, bytes);
 	spf_prefetch_memory((char *) BufferGetBlock(buf) + BLCKSZ - 64, 64);
+}
+
+void
+spf_buffer_item_announce(Buffer buf, OffsetNumber offset, Size most)
+{
+	Page		page = (Page) BufferGetBlock(buf);
+	uint32		start;
+	uint32		length;
+
+	if (!OffsetNumberIsValid(offset) ||
+		SizeOfPageHeaderData + offset * sizeof(ItemIdData) > BLCKSZ)
+		return;
+	start = ItemIdGetOffset(PageGetItemId(page, offset));
+	length = ItemIdGetLength(PageGetItemId(page, offset));
+	if (start + length <= BLCKSZ)
+		spf_prefetch_memory((char *) page + start, Min(length, most));
 }
 
 void
 spf_item_announce(Relation rel, BlockNumber block, OffsetNumber offset)
 {
 	Buffer		buf = find_hint(rel, block);
-	Page		page;
-	uint32		start;
-	uint32		length;
 
-	if (!BufferIsValid(buf) || !OffsetNumberIsValid(offset) ||
-		SizeOfPageHeaderData + offset * sizeof(ItemIdData) > BLCKSZ)
-		return;
-	page = (Page) BufferGetBlock(buf);
-	start = ItemIdGetOffset(PageGetItemId(page, offset));
-	length = ItemIdGetLength(PageGetItemId(page, offset));
-	if (start + length <= BLCKSZ)
-		spf_prefetch_memory((char *) page + start, Min(length, SPF_ANNOUNCED));
+	if (BufferIsValid(buf))
+		spf_buffer_item_announce(buf, offset, SPF_ANNOUNCED);
 }
 
 static ItemPointerData

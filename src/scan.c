@@ -36,6 +36,7 @@
 #include "io.h"
 #include "posting.h"
 #include "record.h"
+#include "row_value.h"
 #include "scan.h"
 #include "sweep.h"
 
@@ -82,6 +83,7 @@ typedef struct SpfHeapAccess
 	EState	   *estate;			/* for expressions */
 	ExprState  *predicate;		/* of a partial index */
 	AttrNumber	attnum;			/* of a plain column, else 0 */
+	SpfValueReader *values;
 } SpfHeapAccess;
 
 typedef struct SpfScan
@@ -427,6 +429,7 @@ open_heap(IndexScanDesc desc)
 	heap->slot = table_slot_create(desc->heapRelation, NULL);
 	heap->info = BuildIndexInfo(desc->indexRelation);
 	heap->attnum = heap->info->ii_IndexAttrNumbers[0];
+	heap->values = spf_value_reader_make();
 	if (heap->attnum == 0 || heap->info->ii_Predicate != NIL)
 	{
 		heap->estate = CreateExecutorState();
@@ -516,7 +519,8 @@ read_row(IndexScanDesc desc, const ItemPointerData *tid, double *distance)
 	else if (!isnull)
 		*distance = DatumGetFloat8(FunctionCall2Coll(scan->index->distance,
 													 scan->index->collation,
-													 value, scan->value));
+													 spf_value_read(heap->values, value),
+													 scan->value));
 	MemoryContextSwitchTo(old);
 	if (isnull)
 		return false;
@@ -1149,6 +1153,7 @@ spf_end_scan(IndexScanDesc desc)
 
 	if (scan->heap.fetch != NULL)
 	{
+		spf_value_reader_close(scan->heap.values);
 		table_index_fetch_end(scan->heap.fetch);
 		ExecDropSingleTupleTableSlot(scan->heap.slot);
 		if (scan->heap.estate != NULL)
