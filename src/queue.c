@@ -262,10 +262,10 @@ spf_pool_trim(SpfPool *pool, float limit)
 /* ---- the best upper bounds ---- */
 
 void
-spf_best_init(SpfBest *best, double want)
+spf_best_init(SpfBest *best, double want, int spare)
 {
 	best->n = 0;
-	best->space = want > SPF_MAX_BEST ? 0 : (int) want + 8;
+	best->space = want > SPF_MAX_BEST ? 0 : (int) want + spare;
 	best->uppers = palloc(Max(best->space, 1) * sizeof(float));
 }
 
