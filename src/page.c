@@ -116,14 +116,9 @@ spf_page_met(Relation rel, Buffer buf)
 		remember(rel, BufferGetBlockNumber(buf), buf);
 }
 
-Buffer
-spf_page_pin_known(Relation rel, BlockNumber block)
-{
-	return spf_page_pin_at(rel, block, find_hint(rel, block));
-}
-
-Buffer
-spf_page_pin_at(Relation rel, BlockNumber block, Buffer buf)
+/* Pin a page that was in this buffer, if it still is. */
+static Buffer
+pin_hinted(Relation rel, BlockNumber block, Buffer buf)
 {
 	if (!BufferIsValid(buf) || ++hint_turn % HINT_TURNS == 0 ||
 		!spf_read_recent(rel, block, buf))
@@ -131,6 +126,12 @@ spf_page_pin_at(Relation rel, BlockNumber block, Buffer buf)
 	pgstat_count_buffer_read(rel);
 	pgstat_count_buffer_hit(rel);
 	return buf;
+}
+
+Buffer
+spf_page_pin_known(Relation rel, BlockNumber block)
+{
+	return pin_hinted(rel, block, find_hint(rel, block));
 }
 
 static Buffer
@@ -155,6 +156,13 @@ block_exists(Relation index, BlockNumber block)
 	if (cached != InvalidBlockNumber && block < cached)
 		return true;
 	return BlockNumberIsValid(block) && block < RelationGetNumberOfBlocks(index);
+}
+
+Buffer
+spf_page_pin_near(Relation rel, BlockNumber block, Buffer buf)
+{
+	buf = pin_hinted(rel, block, buf);
+	return BufferIsValid(buf) || !block_exists(rel, block) ? buf : ReadBuffer(rel, block);
 }
 
 bool

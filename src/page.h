@@ -139,8 +139,8 @@ extern void spf_buffer_item_announce(Buffer buf, OffsetNumber offset, Size most)
 /* Pin a page that this backend has met before, if it still is where it was; else InvalidBuffer. */
 extern Buffer spf_page_pin_known(Relation rel, BlockNumber block);
 
-/* Likewise by whoever remembers the buffer. */
-extern Buffer spf_page_pin_at(Relation rel, BlockNumber block, Buffer buf);
+/* Pin a page that was in this buffer, wherever it is now; InvalidBuffer if there is no such block. */
+extern Buffer spf_page_pin_near(Relation rel, BlockNumber block, Buffer buf);
 
 /* Remember where a page is. */
 extern void spf_page_met(Relation rel, Buffer buf);

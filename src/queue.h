@@ -74,6 +74,12 @@ spf_queue_first(SpfQueue *queue)
 	return queue->nitems == 0 ? NULL : &queue->items[0];
 }
 
+/*
+ * Take out all items of a kind with bounds up to a limit, in no order: their numbers go to numbers[], which has room
+ * for all that there are.  Returns how many.
+ */
+extern int	spf_queue_take(SpfQueue *queue, SpfItemKind kind, double limit, uint32 *numbers);
+
 /* Forget what is not below a bound. */
 extern void spf_queue_trim(SpfQueue *queue, double bound);
 

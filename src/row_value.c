@@ -200,10 +200,12 @@ read_remembered(SpfValueReader *reader, SpfPieces *pieces)
 	if (hint == NULL || RelationUsesLocalBuffers(table))
 		return false;
 	block = hint->block;
-	buf = spf_page_pin_at(table, block, hint->buf);
+	buf = spf_page_pin_near(table, block, hint->buf);
 	if (!BufferIsValid(buf))
 		return false;
 	found = take_from_page(reader, pieces, buf, hint->offset);
+	if (found && buf != hint->buf)
+		remember(RelationGetRelid(table), pieces->value, buf, hint->offset);
 	ReleaseBuffer(buf);
 	while (found && pieces->next < pieces->npieces)
 	{

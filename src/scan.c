@@ -546,6 +546,15 @@ read_nearest_records(SpfScan *scan, double want)
 	return limit;
 }
 
+/* A float that is not less than a distance. */
+static float
+float_above(double distance)
+{
+	float		f = (float) distance;
+
+	return f < distance ? nextafterf(f, INFINITY) : f;
+}
+
 static void
 add_batch(IndexScanDesc desc, SpfRow *rows, int n)
 {
@@ -557,31 +566,17 @@ add_batch(IndexScanDesc desc, SpfRow *rows, int n)
 	add_rows(desc, rows, n);
 }
 
-/*
- * At the beginning: as many rows as the LIMIT wants will be looked at for certain, and none comes before the
- * nearest by bounds.  So these are read at once, in batches, instead of one by one as they are popped.
- */
-static void
-read_certain_rows(IndexScanDesc desc)
+/* Take the records with bounds up to `limit` out of the queue, and read their rows; returns how many there were. */
+static int
+expand_records(IndexScanDesc desc, double limit)
 {
 	SpfScan    *scan = desc->opaque;
 	SpfQueue   *queue = &scan->queue;
-	float		limit = read_nearest_records(scan, scan->limit);
 	uint32	   *numbers = palloc((queue->nitems + 1) * sizeof(uint32));
 	SpfRow		rows[SPF_ROW_BATCH];
-	int			nrecords = 0;
-	int			kept = 0;
+	int			nrecords = spf_queue_take(queue, SPF_ITEM_RECORD, limit, numbers);
 	int			n = 0;
 
-	for (int i = 0; i < queue->nitems; i++)
-	{
-		if (queue->items[i].bound <= limit)
-			numbers[nrecords++] = queue->items[i].number;
-		else
-			queue->items[kept++] = queue->items[i];
-	}
-	queue->nitems = kept;
-	queue->nheap = 0;
 	for (int i = 0; i < nrecords; i++)
 	{
 		const SpfFound *found = &scan->found[numbers[i]];
@@ -601,11 +596,48 @@ read_certain_rows(IndexScanDesc desc)
 	add_batch(desc, rows, n);
 	scan->rows_announced = scan->nrows;
 	pfree(numbers);
+	return nrecords;
 }
 
-/* May they be?  Not where it is bounded what may be looked at at all. */
+/*
+ * The beginning, where as many rows as the LIMIT wants are wanted at once: these are read in batches, instead of
+ * one by one as they are popped.
+ *
+ * So many will be looked at for certain, and none before the nearest by bounds.  When they are known, so is
+ * a distance within which the answer lies: what else may be nearer than that is read, too.  By then it may have become
+ * less, and a row have been read in vain, but hardly more than one or two.
+ */
+static void
+read_rows_at_once(IndexScanDesc desc)
+{
+	SpfScan    *scan = desc->opaque;
+	float		limit = read_nearest_records(scan, scan->limit);
+	uint32		known = 0;
+	SpfBest		best;
+
+	expand_records(desc, limit);
+	if (scan->above.filters)
+		return;
+	spf_best_init(&best, scan->limit, 0);
+	do
+	{
+		limit = scan->radius;
+		for (; known < scan->nrows; known++)
+			limit = Min(limit, spf_best_add(&best, float_above(scan->rows[known].distance)));
+		if (best.n < best.space)
+			break;
+		while (spf_pool_first(&scan->pool) < limit)
+		{
+			CHECK_FOR_INTERRUPTS();
+			read_records(scan, limit);
+		}
+	} while (expand_records(desc, limit) > 0);
+	spf_best_free(&best);
+}
+
+/* May they be?  Not where it is bounded what is looked at. */
 static bool
-can_read_certain_rows(const SpfScan *scan)
+can_read_at_once(const SpfScan *scan)
 {
 	return spf_setting_rerank && scan->taken == 0 && scan->nready == 0 && scan->nfound == 0 &&
 		scan->limit <= SPF_MAX_BEST && scan->effort.budget == 0 &&
@@ -1036,8 +1068,8 @@ collect_rows(IndexScanDesc desc)
 	SpfScan    *scan = desc->opaque;
 	const SpfRow *row;
 
-	if (can_read_certain_rows(scan))
-		read_certain_rows(desc);
+	if (can_read_at_once(scan))
+		read_rows_at_once(desc);
 	while (scan->nready < scan->limit && (row = take_row(desc)) != NULL)
 	{
 		if (!row->passes)
