@@ -7,7 +7,7 @@
  * candidates by lower bound of their distance.  A popped entry has its record read and goes
  * back with its true bound; a popped record has its rows read, which go
  * back with their exact distance; a popped row is nearer than all that is
- * left, and is emitted.
+ * left, and is emitted.  Where a LIMIT is known, what it needs for certain is read in batches first.
  *
  * A round probes a number of postings for k rows.  While it does, entries whose
  * bound cannot be among the best k are passed over.  When the executor wants more than
@@ -25,8 +25,6 @@
 #include <math.h>
 
 #include "access/relscan.h"
-#include "catalog/index.h"
-#include "executor/executor.h"
 #include "pgstat.h"
 #include "port/pg_bitutils.h"
 #include "utils/memutils.h"
@@ -566,7 +564,10 @@ add_batch(IndexScanDesc desc, SpfRow *rows, int n)
 	add_rows(desc, rows, n);
 }
 
-/* Take the records with bounds up to `limit` out of the queue, and read their rows; returns how many there were. */
+/*
+ * Take the records with bounds up to `limit` out of the queue, and read their rows; returns how many
+ * records there were.
+ */
 static int
 expand_records(IndexScanDesc desc, double limit)
 {
