@@ -537,7 +537,11 @@ read_nearest_records(SpfScan *scan, double want)
 		for (; known < scan->nfound; known++)
 		{
 			for (int i = 0; i < scan->found[known].ntids; i++)
-				limit = Min(limit, spf_best_add(&best, scan->found[known].bound));
+			{
+				float		greatest = spf_best_add(&best, scan->found[known].bound);
+
+				limit = Min(limit, greatest);
+			}
 		}
 	}
 	spf_best_free(&best);
@@ -613,6 +617,7 @@ read_rows_at_once(IndexScanDesc desc)
 {
 	SpfScan    *scan = desc->opaque;
 	float		limit = read_nearest_records(scan, scan->limit);
+	float		greatest = INFINITY;
 	uint32		known = 0;
 	SpfBest		best;
 
@@ -622,9 +627,9 @@ read_rows_at_once(IndexScanDesc desc)
 	spf_best_init(&best, scan->limit, 0);
 	do
 	{
-		limit = scan->radius;
 		for (; known < scan->nrows; known++)
-			limit = Min(limit, spf_best_add(&best, float_above(scan->rows[known].distance)));
+			greatest = spf_best_add(&best, float_above(scan->rows[known].distance));
+		limit = Min(scan->radius, greatest);
 		if (best.n < best.space)
 			break;
 		while (spf_pool_first(&scan->pool) < limit)
