@@ -201,7 +201,7 @@ spf_rows_read(SpfRowReader *reader, SpfRow *rows, int n)
 {
 	Relation	table = reader->desc->heapRelation;
 	SpfPointer	pointers[SPF_ROW_BATCH];
-	bool		elsewhere[SPF_ROW_BATCH];
+	bool		elsewhere[SPF_ROW_BATCH] = {false};
 	int			there = 0;
 
 	Assert(n <= SPF_ROW_BATCH);
