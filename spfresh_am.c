@@ -23,6 +23,7 @@
 #include "src/given.h"
 #include "src/insert.h"
 #include "src/io.h"
+#include "src/junk.h"
 #include "src/memo.h"
 #include "src/rebalance.h"
 #include "src/scan.h"
@@ -281,6 +282,7 @@ _PG_init(void)
 	define_settings();
 	define_options();
 	spf_above_init();
+	spf_junk_init();
 	spf_explain_init();
 	spf_memo_init();
 	spf_fault_init();

@@ -261,7 +261,8 @@ search_deeply(SpfCalibrator *cal)
 
 	for (int i = 0; i < SPF_CAL_KS; i++)
 	{
-		spf_best_init(&cal->best[i], (double) ks[i] * cal->index->replicas);
+		spf_best_init(&cal->best[i], (double) ks[i] * cal->index->replicas,
+					  SPF_SPARE_BEST);
 		cal->kth[i] = INFINITY;
 		cal->margins[i] = palloc(cal->run->depth * sizeof(float));
 	}

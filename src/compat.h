@@ -16,6 +16,7 @@
 #include "access/nbtxlog.h"
 #include "access/reloptions.h"
 #include "access/tableam.h"
+#include "access/toast_internals.h"
 #include "access/xloginsert.h"
 #include "common/relpath.h"
 #if PG_VERSION_NUM >= 180000
@@ -377,6 +378,29 @@ spf_read_item(BufFile *file, void *item, size_t size)
 				 errmsg("could not read temporary file of an index build: read only %zu of %zu bytes",
 						read, size)));
 	return read != 0;
+}
+
+/* The snapshot that sees the pieces of every value of a row that is visible; `space` outlives its use. */
+static inline Snapshot
+spf_toast_snapshot(SnapshotData *space)
+{
+#if PG_VERSION_NUM >= 180000
+	return get_toast_snapshot();
+#else
+	init_toast_snapshot(space);
+	return space;
+#endif
+}
+
+/* index_beginscan got a parameter in 18 */
+static inline IndexScanDesc
+spf_index_beginscan(Relation table, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(table, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(table, index, snapshot, nkeys, 0);
+#endif
 }
 
 /* The instrumentation counter of index searches is there since 18. */

@@ -116,17 +116,22 @@ spf_page_met(Relation rel, Buffer buf)
 		remember(rel, BufferGetBlockNumber(buf), buf);
 }
 
-Buffer
-spf_page_pin_known(Relation rel, BlockNumber block)
+/* Pin a page that was in this buffer, if it still is. */
+static Buffer
+pin_hinted(Relation rel, BlockNumber block, Buffer buf)
 {
-	Buffer		buf = find_hint(rel, block);
-
 	if (!BufferIsValid(buf) || ++hint_turn % HINT_TURNS == 0 ||
 		!spf_read_recent(rel, block, buf))
 		return InvalidBuffer;
 	pgstat_count_buffer_read(rel);
 	pgstat_count_buffer_hit(rel);
 	return buf;
+}
+
+Buffer
+spf_page_pin_known(Relation rel, BlockNumber block)
+{
+	return pin_hinted(rel, block, find_hint(rel, block));
 }
 
 static Buffer
@@ -151,6 +156,13 @@ block_exists(Relation index, BlockNumber block)
 	if (cached != InvalidBlockNumber && block < cached)
 		return true;
 	return BlockNumberIsValid(block) && block < RelationGetNumberOfBlocks(index);
+}
+
+Buffer
+spf_page_pin_near(Relation rel, BlockNumber block, Buffer buf)
+{
+	buf = pin_hinted(rel, block, buf);
+	return BufferIsValid(buf) || !block_exists(rel, block) ? buf : ReadBuffer(rel, block);
 }
 
 bool
@@ -242,33 +254,46 @@ spf_page_follow(Relation index, SpfPageRef ref, uint16 kind, int lockmode)
 }
 
 void
+spf_buffer_announce(Buffer buf, Size bytes)
+{
+	spf_prefetch_descriptor(buf);
+	spf_prefetch_memory(BufferGetBlock(buf), bytes);
+}
+
+void
 spf_page_announce(Relation rel, BlockNumber block, Size bytes)
 {
 	Buffer		buf = find_hint(rel, block);
 
 	if (!BufferIsValid(buf))
 		return;
-	spf_prefetch_descriptor(buf);
-	spf_prefetch_memory(BufferGetBlock(buf), bytes);
+	spf_buffer_announce(buf, bytes);
 	spf_prefetch_memory((char *) BufferGetBlock(buf) + BLCKSZ - 64, 64);
+}
+
+void
+spf_buffer_item_announce(Buffer buf, OffsetNumber offset, Size most)
+{
+	Page		page = (Page) BufferGetBlock(buf);
+	uint32		start;
+	uint32		length;
+
+	if (!OffsetNumberIsValid(offset) ||
+		SizeOfPageHeaderData + offset * sizeof(ItemIdData) > BLCKSZ)
+		return;
+	start = ItemIdGetOffset(PageGetItemId(page, offset));
+	length = ItemIdGetLength(PageGetItemId(page, offset));
+	if (start + length <= BLCKSZ)
+		spf_prefetch_memory((char *) page + start, Min(length, most));
 }
 
 void
 spf_item_announce(Relation rel, BlockNumber block, OffsetNumber offset)
 {
 	Buffer		buf = find_hint(rel, block);
-	Page		page;
-	uint32		start;
-	uint32		length;
 
-	if (!BufferIsValid(buf) || !OffsetNumberIsValid(offset) ||
-		SizeOfPageHeaderData + offset * sizeof(ItemIdData) > BLCKSZ)
-		return;
-	page = (Page) BufferGetBlock(buf);
-	start = ItemIdGetOffset(PageGetItemId(page, offset));
-	length = ItemIdGetLength(PageGetItemId(page, offset));
-	if (start + length <= BLCKSZ)
-		spf_prefetch_memory((char *) page + start, Min(length, SPF_ANNOUNCED));
+	if (BufferIsValid(buf))
+		spf_buffer_item_announce(buf, offset, SPF_ANNOUNCED);
 }
 
 static ItemPointerData

@@ -132,8 +132,15 @@ extern void spf_page_announce(Relation rel, BlockNumber block, Size bytes);
 #define SPF_ANNOUNCED	1024	/* bytes of an item at most: the processor looks ahead itself, then */
 extern void spf_item_announce(Relation rel, BlockNumber block, OffsetNumber offset);
 
+/* Likewise by whoever knows the shared buffer; of the item `most` bytes. */
+extern void spf_buffer_announce(Buffer buf, Size bytes);
+extern void spf_buffer_item_announce(Buffer buf, OffsetNumber offset, Size most);
+
 /* Pin a page that this backend has met before, if it still is where it was; else InvalidBuffer. */
 extern Buffer spf_page_pin_known(Relation rel, BlockNumber block);
+
+/* Pin a page that was in this buffer, wherever it is now; InvalidBuffer if there is no such block. */
+extern Buffer spf_page_pin_near(Relation rel, BlockNumber block, Buffer buf);
 
 /* Remember where a page is. */
 extern void spf_page_met(Relation rel, Buffer buf);

@@ -96,6 +96,26 @@ spf_queue_trim(SpfQueue *queue, double bound)
 	queue->nheap = 0;
 }
 
+int
+spf_queue_take(SpfQueue *queue, SpfItemKind kind, double limit, uint32 *numbers)
+{
+	int			taken = 0;
+	int			kept = 0;
+
+	for (int i = 0; i < queue->nitems; i++)
+	{
+		const SpfItem *item = &queue->items[i];
+
+		if (item->kind == kind && item->bound <= limit)
+			numbers[taken++] = item->number;
+		else
+			queue->items[kept++] = *item;
+	}
+	queue->nitems = kept;
+	queue->nheap = 0;
+	return taken;
+}
+
 /* More than so many are left in a heap's order, of which the first are among the first as well. */
 #define SORTED			128
 
@@ -262,10 +282,10 @@ spf_pool_trim(SpfPool *pool, float limit)
 /* ---- the best upper bounds ---- */
 
 void
-spf_best_init(SpfBest *best, double want)
+spf_best_init(SpfBest *best, double want, int spare)
 {
 	best->n = 0;
-	best->space = want > SPF_MAX_BEST ? 0 : (int) want + 8;
+	best->space = want > SPF_MAX_BEST ? 0 : (int) want + spare;
 	best->uppers = palloc(Max(best->space, 1) * sizeof(float));
 }
 

@@ -74,6 +74,12 @@ spf_queue_first(SpfQueue *queue)
 	return queue->nitems == 0 ? NULL : &queue->items[0];
 }
 
+/*
+ * Take out all items of a kind with bounds up to a limit, in no order: their numbers go to numbers[], which has room
+ * for all that there are.  Returns how many.
+ */
+extern int	spf_queue_take(SpfQueue *queue, SpfItemKind kind, double limit, uint32 *numbers);
+
 /* Forget what is not below a bound. */
 extern void spf_queue_trim(SpfQueue *queue, double bound);
 
@@ -172,7 +178,7 @@ spf_pool_take(SpfPool *pool)
 #define SPF_MAX_BEST	1000000
 
 /*
- * The smallest `want` upper bounds seen so far: what has a lower bound beyond
+ * The smallest `want` bounds seen so far.  Of upper ones: what has a lower bound beyond
  * the largest of them cannot be among the best `want`.
  */
 typedef struct SpfBest
@@ -182,8 +188,9 @@ typedef struct SpfBest
 	int			space;
 } SpfBest;
 
-/* A few more than wanted are kept: upper bounds are probable, not certain. */
-extern void spf_best_init(SpfBest *best, double want);
+/* So many more than wanted are kept; a few, where bounds are probable, not certain. */
+#define SPF_SPARE_BEST	8
+extern void spf_best_init(SpfBest *best, double want, int spare);
 extern void spf_best_free(SpfBest *best);
 
 /* Note an upper bound; returns what lower bounds must stay below from now on. */

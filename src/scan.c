@@ -7,7 +7,7 @@
  * candidates by lower bound of their distance.  A popped entry has its record read and goes
  * back with its true bound; a popped record has its rows read, which go
  * back with their exact distance; a popped row is nearer than all that is
- * left, and is emitted.
+ * left, and is emitted.  Where a LIMIT is known, what it needs for certain is read in batches first.
  *
  * A round probes a number of postings for k rows.  While it does, entries whose
  * bound cannot be among the best k are passed over.  When the executor wants more than
@@ -25,8 +25,6 @@
 #include <math.h>
 
 #include "access/relscan.h"
-#include "catalog/index.h"
-#include "executor/executor.h"
 #include "pgstat.h"
 #include "port/pg_bitutils.h"
 #include "utils/memutils.h"
@@ -36,6 +34,7 @@
 #include "io.h"
 #include "posting.h"
 #include "record.h"
+#include "row.h"
 #include "scan.h"
 #include "sweep.h"
 
@@ -65,31 +64,11 @@ typedef struct SpfFound
 	uint32		first_tid;		/* number in scan->tids */
 } SpfFound;
 
-/* A row whose distance is known. */
-typedef struct SpfRow
-{
-	ItemPointerData tid;
-	bool		passes;			/* the conditions of the plan's node */
-	double		distance;
-} SpfRow;
-
-/* How rows are read: the scan's own view of the table. */
-typedef struct SpfHeapAccess
-{
-	IndexFetchTableData *fetch;
-	TupleTableSlot *slot;
-	IndexInfo  *info;
-	EState	   *estate;			/* for expressions */
-	ExprState  *predicate;		/* of a partial index */
-	AttrNumber	attnum;			/* of a plain column, else 0 */
-} SpfHeapAccess;
-
 typedef struct SpfScan
 {
 	SpfIndex   *index;
 	MemoryContext context;		/* of one rescan */
-	MemoryContext row_context;	/* of one row's distance */
-	SpfHeapAccess heap;
+	SpfRowReader *reader;
 	SpfAbove	above;
 	bool		placed;			/* `above` is known */
 	bool		started;
@@ -293,7 +272,7 @@ scan_memory(SpfScan *scan)
 static void
 begin_round(SpfScan *scan)
 {
-	spf_best_init(&scan->best, scan->k * scan->index->replicas);
+	spf_best_init(&scan->best, scan->k * scan->index->replicas, SPF_SPARE_BEST);
 	scan->probe.threshold = scan->radius;
 }
 
@@ -415,116 +394,6 @@ read_records(SpfScan *scan, double limit)
 
 /* ---- records become rows ---- */
 
-static void
-open_heap(IndexScanDesc desc)
-{
-	SpfScan    *scan = desc->opaque;
-	SpfHeapAccess *heap = &scan->heap;
-	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(scan));
-
-	/* it outlives rescans */
-	heap->fetch = table_index_fetch_begin(desc->heapRelation);
-	heap->slot = table_slot_create(desc->heapRelation, NULL);
-	heap->info = BuildIndexInfo(desc->indexRelation);
-	heap->attnum = heap->info->ii_IndexAttrNumbers[0];
-	if (heap->attnum == 0 || heap->info->ii_Predicate != NIL)
-	{
-		heap->estate = CreateExecutorState();
-		GetPerTupleExprContext(heap->estate)->ecxt_scantuple = heap->slot;
-		heap->predicate = ExecPrepareQual(heap->info->ii_Predicate, heap->estate);
-	}
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * The indexed value of the row in the slot.  The predicate is looked at because nobody else
- * does, and a damaged record may lead to any row.
- */
-static Datum
-indexed_value(SpfHeapAccess *heap, bool *isnull)
-{
-	Datum		values[INDEX_MAX_KEYS];
-	bool		nulls[INDEX_MAX_KEYS];
-
-	if (heap->estate != NULL)
-		ResetPerTupleExprContext(heap->estate);
-	if (heap->predicate != NULL &&
-		!ExecQual(heap->predicate, GetPerTupleExprContext(heap->estate)))
-	{
-		*isnull = true;
-		return (Datum) 0;
-	}
-	if (heap->attnum != 0)
-		return slot_getattr(heap->slot, heap->attnum, isnull);
-	FormIndexDatum(heap->info, heap->slot, heap->estate, values, nulls);
-	*isnull = nulls[0];
-	return values[0];
-}
-
-/*
- * Spare a fetch of a row the way through the shared buffer table, where its page was met before.
- * True if the fetch has it now, and had not.
- */
-static bool
-lend_page(Relation table, IndexFetchTableData *fetch, BlockNumber block)
-{
-	Buffer		buf = spf_fetched_page(table, fetch);
-
-	if (BufferIsValid(buf) && BufferGetBlockNumber(buf) == block)
-		return false;
-	buf = spf_page_pin_known(table, block);
-	if (!BufferIsValid(buf))
-		return false;
-	if (spf_lend_page(table, fetch, buf))
-		return true;
-	ReleaseBuffer(buf);
-	return false;
-}
-
-/* Read a row; false if the snapshot does not see it. */
-static bool
-read_row(IndexScanDesc desc, const ItemPointerData *tid, double *distance)
-{
-	SpfScan    *scan = desc->opaque;
-	SpfHeapAccess *heap = &scan->heap;
-	ItemPointerData target = *tid;
-	bool		call_again = false;
-	bool		all_dead = false;
-	bool		seen;
-	bool		isnull;
-	Buffer		page;
-	Datum		value;
-	MemoryContext old;
-
-	if (heap->fetch == NULL)
-		open_heap(desc);
-	if (lend_page(desc->heapRelation, heap->fetch, ItemPointerGetBlockNumber(tid)))
-		heap_page_prune_opt(desc->heapRelation, spf_fetched_page(desc->heapRelation, heap->fetch));
-	seen = table_index_fetch_tuple(heap->fetch, &target, desc->xs_snapshot, heap->slot,
-								   &call_again, &all_dead);
-	page = spf_fetched_page(desc->heapRelation, heap->fetch);
-	if (BufferIsValid(page))
-		spf_page_met(desc->heapRelation, page);
-	if (!seen)
-		return false;
-
-	MemoryContextReset(scan->row_context);
-	old = MemoryContextSwitchTo(scan->row_context);
-	value = indexed_value(heap, &isnull);
-	if (scan->any_order)
-		*distance = 0;
-	else if (!isnull)
-		*distance = DatumGetFloat8(FunctionCall2Coll(scan->index->distance,
-													 scan->index->collation,
-													 value, scan->value));
-	MemoryContextSwitchTo(old);
-	if (isnull)
-		return false;
-	if (isnan(*distance))
-		*distance = INFINITY;
-	return true;
-}
-
 /* Is this the address of a row that was not met before? */
 static bool
 is_new_row(IndexScanDesc desc, const ItemPointerData *tid, const SpfFound *found)
@@ -543,27 +412,44 @@ is_new_row(IndexScanDesc desc, const ItemPointerData *tid, const SpfFound *found
 	return spf_seen_add(scan->seen_rows, key);
 }
 
+/* Rows of the record of this number, and of others with bounds as good, come in line. */
+static void
+add_rows(IndexScanDesc desc, SpfRow *rows, int n)
+{
+	SpfScan    *scan = desc->opaque;
+
+	scan->work.rows += n;
+	if (spf_setting_rerank)
+		n = spf_rows_read(scan->reader, rows, n);
+	ENSURE(scan->rows, scan->nrows, scan->rows_space, (uint32) n);
+	for (int i = 0; i < n; i++)
+	{
+		scan->rows[scan->nrows] = rows[i];
+		spf_queue_push(&scan->queue, rows[i].distance, SPF_ITEM_ROW, scan->nrows++);
+	}
+}
+
+/* A row that a record names, to be read; false if it was met before. */
+static bool
+name_row(IndexScanDesc desc, const ItemPointerData *tid, int number, SpfRow *row)
+{
+	SpfScan    *scan = desc->opaque;
+
+	if (!is_new_row(desc, tid, &scan->found[number]))
+		return false;
+	row->tid = *tid;
+	row->distance = scan->found[number].bound;
+	row->passes = true;
+	return true;
+}
+
 static void
 add_row(IndexScanDesc desc, const ItemPointerData *tid, int number)
 {
-	SpfScan    *scan = desc->opaque;
-	double		bound = scan->found[number].bound;
-	SpfRow	   *row;
+	SpfRow		row;
 
-	if (!is_new_row(desc, tid, &scan->found[number]))
-		return;
-	ENSURE(scan->rows, scan->nrows, scan->rows_space, 1);
-	row = &scan->rows[scan->nrows];
-	row->tid = *tid;
-	row->distance = bound;
-	row->passes = true;
-	scan->work.rows++;
-	if (spf_setting_rerank && !read_row(desc, tid, &row->distance))
-		return;
-	if (spf_setting_rerank && scan->above.filters)
-		row->passes = spf_above_passes(&scan->above, scan->heap.slot);
-	spf_queue_push(&scan->queue, row->distance, SPF_ITEM_ROW, scan->nrows);
-	scan->nrows++;
+	if (name_row(desc, tid, number, &row))
+		add_rows(desc, &row, 1);
 }
 
 /* Likewise of the rows that will probably be read, which are those of the first records. */
@@ -627,13 +513,141 @@ expand_record(IndexScanDesc desc, int number)
 	if (scan->work.rows >= scan->rows_ahead && spf_setting_rerank)
 		read_rows_ahead(desc);
 	for (int i = 0; i < scan->found[number].ntids; i++)
-	{
-		ItemPointerData tid = scan->tids[scan->found[number].first_tid + i];
-
-		add_row(desc, &tid, number);
-	}
+		add_row(desc, &scan->tids[scan->found[number].first_tid + i], number);
 	if (BlockNumberIsValid(scan->found[number].more))
 		spf_queue_push(&scan->queue, scan->found[number].bound, SPF_ITEM_MORE, number);
+}
+
+/*
+ * Read records until those of the `want` rows with the least bounds are among them; returns the
+ * greatest of these bounds.
+ */
+static float
+read_nearest_records(SpfScan *scan, double want)
+{
+	float		limit = scan->radius;
+	int			known = 0;
+	SpfBest		best;
+
+	spf_best_init(&best, want, 0);
+	while (spf_pool_first(&scan->pool) < limit)
+	{
+		CHECK_FOR_INTERRUPTS();
+		read_records(scan, limit);
+		for (; known < scan->nfound; known++)
+		{
+			for (int i = 0; i < scan->found[known].ntids; i++)
+			{
+				float		greatest = spf_best_add(&best, scan->found[known].bound);
+
+				limit = Min(limit, greatest);
+			}
+		}
+	}
+	spf_best_free(&best);
+	return limit;
+}
+
+/* A float that is not less than a distance. */
+static float
+float_above(double distance)
+{
+	float		f = (float) distance;
+
+	return f < distance ? nextafterf(f, INFINITY) : f;
+}
+
+static void
+add_batch(IndexScanDesc desc, SpfRow *rows, int n)
+{
+	BlockNumber blocks[SPF_ROW_BATCH];
+
+	for (int i = 0; i < n; i++)
+		blocks[i] = ItemPointerGetBlockNumber(&rows[i].tid);
+	spf_io_ahead(desc->heapRelation, blocks, n);
+	add_rows(desc, rows, n);
+}
+
+/*
+ * Take the records with bounds up to `limit` out of the queue, and read their rows; returns how many
+ * records there were.
+ */
+static int
+expand_records(IndexScanDesc desc, double limit)
+{
+	SpfScan    *scan = desc->opaque;
+	SpfQueue   *queue = &scan->queue;
+	uint32	   *numbers = palloc((queue->nitems + 1) * sizeof(uint32));
+	SpfRow		rows[SPF_ROW_BATCH];
+	int			nrecords = spf_queue_take(queue, SPF_ITEM_RECORD, limit, numbers);
+	int			n = 0;
+
+	for (int i = 0; i < nrecords; i++)
+	{
+		const SpfFound *found = &scan->found[numbers[i]];
+
+		for (int t = 0; t < found->ntids; t++)
+		{
+			n += name_row(desc, &scan->tids[found->first_tid + t], numbers[i], &rows[n]);
+			if (n == SPF_ROW_BATCH)
+			{
+				add_batch(desc, rows, n);
+				n = 0;
+			}
+		}
+		if (BlockNumberIsValid(found->more))
+			spf_queue_push(queue, found->bound, SPF_ITEM_MORE, numbers[i]);
+	}
+	add_batch(desc, rows, n);
+	scan->rows_announced = scan->nrows;
+	pfree(numbers);
+	return nrecords;
+}
+
+/*
+ * The beginning, where as many rows as the LIMIT wants are wanted at once: these are read in batches, instead of
+ * one by one as they are popped.
+ *
+ * So many will be looked at for certain, and none before the nearest by bounds.  When they are known, so is
+ * a distance within which the answer lies: what else may be nearer than that is read, too.  By then it may have become
+ * less, and a row have been read in vain, but hardly more than one or two.
+ */
+static void
+read_rows_at_once(IndexScanDesc desc)
+{
+	SpfScan    *scan = desc->opaque;
+	float		limit = read_nearest_records(scan, scan->limit);
+	float		greatest = INFINITY;
+	uint32		known = 0;
+	SpfBest		best;
+
+	expand_records(desc, limit);
+	if (scan->above.filters)
+		return;
+	spf_best_init(&best, scan->limit, 0);
+	do
+	{
+		for (; known < scan->nrows; known++)
+			greatest = spf_best_add(&best, float_above(scan->rows[known].distance));
+		limit = Min(scan->radius, greatest);
+		if (best.n < best.space)
+			break;
+		while (spf_pool_first(&scan->pool) < limit)
+		{
+			CHECK_FOR_INTERRUPTS();
+			read_records(scan, limit);
+		}
+	} while (expand_records(desc, limit) > 0);
+	spf_best_free(&best);
+}
+
+/* May they be?  Not where it is bounded what is looked at. */
+static bool
+can_read_at_once(const SpfScan *scan)
+{
+	return spf_setting_rerank && scan->taken == 0 && scan->nready == 0 && scan->nfound == 0 &&
+		scan->limit <= SPF_MAX_BEST && scan->effort.budget == 0 &&
+		(spf_setting_max_scan_tuples == 0 || scan->limit < spf_setting_max_scan_tuples);
 }
 
 static void
@@ -689,8 +703,7 @@ spf_begin_scan(Relation rel, int nkeys, int norderbys)
 
 	scan->index = spf_index_open(rel);
 	scan->context = take_context();
-	scan->row_context = AllocSetContextCreate(CurrentMemoryContext, "spfresh row",
-											  ALLOCSET_DEFAULT_SIZES);
+	scan->reader = spf_row_reader_make(desc, scan->index, &scan->above);
 	desc->opaque = scan;
 	return desc;
 }
@@ -704,8 +717,7 @@ spf_rescan(IndexScanDesc desc, ScanKey keys, int nkeys, ScanKey orderbys, int no
 		memmove(desc->orderByData, orderbys, desc->numberOfOrderBys * sizeof(ScanKeyData));
 	if (keys && desc->numberOfKeys > 0)
 		memmove(desc->keyData, keys, desc->numberOfKeys * sizeof(ScanKeyData));
-	if (scan->heap.fetch != NULL)
-		table_index_fetch_reset(scan->heap.fetch);
+	spf_row_reader_reset(scan->reader);
 	end_sweep(scan);
 	if (scan->started)
 	{
@@ -799,6 +811,7 @@ start_scan(IndexScanDesc desc)
 	spf_effort_start_clock(&scan->effort);
 	spf_meta_read(index->rel, &scan->meta);
 	scan->query = spf_index_query(index, query_floats(desc));
+	spf_row_reader_ask(scan->reader, scan->value, scan->any_order);
 	choose_effort(desc);
 	scan->routes_space = Max(16, Min(scan->effort.nprobe, 1024));
 	scan->routes = palloc(scan->routes_space * sizeof(SpfRoute));
@@ -1061,6 +1074,8 @@ collect_rows(IndexScanDesc desc)
 	SpfScan    *scan = desc->opaque;
 	const SpfRow *row;
 
+	if (can_read_at_once(scan))
+		read_rows_at_once(desc);
 	while (scan->nready < scan->limit && (row = take_row(desc)) != NULL)
 	{
 		if (!row->passes)
@@ -1133,8 +1148,8 @@ spf_get_tuple(IndexScanDesc desc, ScanDirection direction)
 
 		/* the executor is going to fetch it, too */
 		if (desc->xs_heapfetch != NULL)
-			(void) lend_page(desc->heapRelation, desc->xs_heapfetch,
-							 ItemPointerGetBlockNumber(&row->tid));
+			(void) spf_row_lend_page(desc->heapRelation, desc->xs_heapfetch,
+									 ItemPointerGetBlockNumber(&row->tid));
 		desc->xs_recheck = false;
 		desc->xs_recheckorderby = false;
 	}
@@ -1147,16 +1162,9 @@ spf_end_scan(IndexScanDesc desc)
 {
 	SpfScan    *scan = desc->opaque;
 
-	if (scan->heap.fetch != NULL)
-	{
-		table_index_fetch_end(scan->heap.fetch);
-		ExecDropSingleTupleTableSlot(scan->heap.slot);
-		if (scan->heap.estate != NULL)
-			FreeExecutorState(scan->heap.estate);
-	}
+	spf_row_reader_end(scan->reader);
 	end_sweep(scan);
 	spf_above_forget(&scan->above);
-	MemoryContextDelete(scan->row_context);
 	give_context(scan->context);
 	pfree(scan);
 	desc->opaque = NULL;

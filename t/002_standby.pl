@@ -23,7 +23,9 @@ CONF
 $primary->start;
 add_functions($primary);
 $primary->safe_psql('postgres', <<'SQL');
-CREATE TABLE items (id bigserial PRIMARY KEY, n int DEFAULT 0, v vector(16));
+CREATE TABLE items (id bigserial PRIMARY KEY, n int DEFAULT 0, v vector(16), filler char(2000) DEFAULT '');
+-- its vectors lie in TOAST
+ALTER TABLE items ALTER filler SET STORAGE plain, ALTER v SET STORAGE external, SET (toast_tuple_target = 128);
 INSERT INTO items (v) SELECT point(i) FROM generate_series(1, 1000) i;
 CREATE INDEX items_v ON items USING spfresh (v) WITH (split_limit = 12);
 CREATE TABLE born (id bigserial PRIMARY KEY, v vector(16));
