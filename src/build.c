@@ -63,12 +63,12 @@ plan_centroids(const SpfBuild *build, double vectors, int initial)
 	return (int) Max(1, Min(want, spf_build_most_centroids(build)));
 }
 
-/* So many fit: each as floats, and rounded. */
+/* So many fit: each in 8 bits a component, and rounded once more. */
 double
 spf_build_most_centroids(const SpfBuild *build)
 {
 	return (double) spf_build_budget(SHARE_CENTROIDS) /
-		(build->index->padded * (sizeof(float) + 1) + 16);
+		(build->index->padded * 2 + 16);
 }
 
 /* Vectors to train so many centroids on: as many as are good for them, and fit. */
@@ -142,7 +142,8 @@ begin_training(SpfBuild *build, const SpfPoints *points, int n, int want, const 
 	int			padded = build->index->padded;
 	void	   *work = spf_team_alloc(build->team, SPF_TEAM_WORK, spf_train_space(padded, n, want));
 	void	   *result = spf_team_alloc(build->team, SPF_TEAM_CENTROIDS,
-										spf_centroids_space(padded, want));
+										spf_centroids_space(padded, want,
+															spf_groups_for(want)));
 
 	spf_train_init(work, result, padded, n, want, SPF_SEED);
 	build->train = spf_train_open(work, result, points, host);
@@ -323,7 +324,7 @@ assign_centroids(SpfBuild *build, int level, SpfList *list)
 	build->members = spf_build_spread(build, "members", member_size, level);
 	build->assigner = spf_assigner_begin(index,
 										 build->common->centroids ? &build->centroids : NULL,
-										 member_size, spf_build_put_member, build);
+										 index->replicas, member_size, spf_build_put_member, build);
 	spf_list_rewind(list);
 	for (;;)
 	{

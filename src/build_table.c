@@ -317,6 +317,7 @@ spf_build_assign(SpfBuild *build)
 	build->rows = spf_build_spread(build, "rows", SPF_ROW_BYTES(build->index->padded), 0);
 	build->assigner = spf_assigner_begin(build->index,
 										 build->common->centroids ? &build->centroids : NULL,
+										 build->index->replicas,
 										 SPF_ROW_BYTES(build->index->padded), row_assigned, build);
 	if (build->common->keep)
 		assign_kept(build);

@@ -1117,7 +1117,7 @@ check_replicas_of(int n, int ncand, int want)
 			memcpy(cand[i], x, sizeof(float) * n);
 		dist2[i] = (float) l2sq_double(x, cand[i], n);
 	}
-	count = spf_choose_replicas(x, n, (const float *const *) cand, dist2, ncand, want, chosen);
+	count = spf_choose_replicas(n, (const float *const *) cand, dist2, ncand, want, chosen);
 	check(count == (want < ncand ? want : ncand), "replicas: how many", count, want);
 	for (int k = 0; k < count; k++)
 	{
