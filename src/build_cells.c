@@ -29,8 +29,13 @@
 /* The mean cell takes this part of what there is room for: cells differ in size. */
 #define CELL_SHARE		3
 
-/* Rounds of the grouping of a cell's centroids */
+/*
+ * Rounds of the grouping of a cell's centroids, and how many times as many groups as usual: groups that
+ * end where their cell does are less well formed, and looking the nearest up in fewer of
+ * them was seen to cost 0.005 of recall.
+ */
 #define GROUP_ROUNDS	4
+#define MORE_GROUPS		2
 
 /* A row in the file of its cell */
 typedef struct SpfCellRow
@@ -126,7 +131,7 @@ join_cells(SpfBuild *build)
 	SpfBuildCommon *common = build->common;
 	int			padded = build->index->padded;
 	int			slots = common->cell_slot[common->cells];
-	int			most_groups = spf_groups_for(slots) + common->cells;
+	int			most_groups = MORE_GROUPS * spf_groups_for(slots) + common->cells;
 	void	   *memory = spf_team_alloc(build->team, SPF_TEAM_CENTROIDS,
 										spf_centroids_space(padded, slots, most_groups));
 	Collected	from = collected(build);
@@ -322,6 +327,7 @@ train_cell(SpfBuild *build, int cell)
 	void	   *result;
 	SpfTrain   *train;
 	SpfCentroids centroids;
+	double		groups;
 
 	if (want == 0)
 		return;
@@ -337,9 +343,8 @@ train_cell(SpfBuild *build, int cell)
 	spf_train_close(train);
 	spf_host.release(work);
 	centroids = spf_centroids_map((void *) CACHELINEALIGN(result));
-	/* as many groups in all as go with all centroids */
-	collect_cell(build, cell, &centroids,
-				 Max(1, (int) (spf_groups_for(slots) * ((double) want / slots) + 0.5)));
+	groups = MORE_GROUPS * spf_groups_for(slots) * ((double) want / slots);
+	collect_cell(build, cell, &centroids, Max(1, (int) (groups + 0.5)));
 }
 
 void
