@@ -104,7 +104,9 @@ typedef struct SpfBuild
 
 	/* looking at the first blocks */
 	double	   *mean;
-	int64		seen;
+	int64		seen;			/* rows, of */
+	int64		met_first;		/* so many that have a value; */
+	int64		met;			/* and such that came later */
 
 	/* assigning a level */
 	SpfTrain   *train;

@@ -19,8 +19,9 @@
 #include "build_parts.h"
 #include "insert.h"
 
-/* Blocks looked at for the dimension and the origin. */
+/* Blocks looked at for the dimension and the origin, and rows that are enough for these. */
 #define FIRST_BLOCKS		300
+#define FIRST_ROWS			3000
 
 /* Blocks that make an item of sampling where all are looked at. */
 #define RUN_BLOCKS			64
@@ -58,15 +59,23 @@ static void
 first_look(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool alive, void *state)
 {
 	SpfBuild   *build = state;
-	MemoryContext old = MemoryContextSwitchTo(build->row_context);
+	MemoryContext old;
 	float	   *floats;
 
+	if (build->seen >= FIRST_ROWS)
+	{
+		/* enough for a mean; as many of the others will do as did of these */
+		build->met += !isnull[0];
+		return;
+	}
+	old = MemoryContextSwitchTo(build->row_context);
 	if (!isnull[0] && spf_build_floats(build, values[0], &floats))
 	{
 		for (int i = 0; i < build->index->dim; i++)
 			build->mean[i] += floats[i];
 		build->seen++;
 	}
+	build->met_first += !isnull[0];
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(build->row_context);
 }
@@ -94,7 +103,8 @@ spf_build_look(SpfBuild *build, double *rows)
 	if (build->seen == 0)
 		return false;
 
-	*rows = (double) build->seen * blocks / looked_at;
+	*rows = (build->seen + (double) build->met * build->seen / build->met_first) *
+		blocks / looked_at;
 	origin = palloc0(index->padded * sizeof(float));
 	for (int i = 0; i < index->dim; i++)
 		origin[i] = (float) (build->mean[i] / build->seen);

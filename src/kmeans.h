@@ -77,6 +77,7 @@ typedef struct SpfKmeansOptions
 	double		min_share;
 	double		max_share;
 	uint64_t	seed;
+	int			seed_points;	/* seeds are drawn from so many points a cluster; 0: from all */
 	bool		warm;			/* centroids[] holds where to start from; else seeds are drawn */
 } SpfKmeansOptions;
 
