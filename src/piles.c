@@ -82,8 +82,13 @@ open_file(SpfPiles *piles)
 
 	if (piles->plan.files != NULL)
 	{
+		/* it may stay open for longer than the caller's context lives */
+		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(piles));
+
 		file_name(piles, piles->pile, piles->member, name);
-		return BufFileOpenFileSet(&piles->plan.files->fs, name, O_RDONLY, true);
+		file = BufFileOpenFileSet(&piles->plan.files->fs, name, O_RDONLY, true);
+		MemoryContextSwitchTo(old);
+		return file;
 	}
 	if (file != NULL && BufFileSeek(file, 0, 0, SEEK_SET) != 0)
 		ereport(ERROR,
