@@ -104,8 +104,8 @@ can_keep(const SpfBuild *build, double rows)
 }
 
 /*
- * Take a sample of the table's rows.  Where it is to be (nearly) all of them, and these fit, the table need not be
- * scanned again.
+ * Take a sample of the table's rows.  Where it is to be (nearly) all of them, and these fit, the
+ * table need not be scanned again.
  */
 static void
 sample_table(SpfBuild *build, double rows, int centroids, bool may_keep)

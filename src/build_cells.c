@@ -9,8 +9,8 @@
  * trained by itself, on all its rows (or as many as are good for its centroids), by
  * whoever claims it.  Rows are assigned from these files, too, so the table is scanned once.
  *
- * What this loses, at the borders of the cells, was measured as 0.000 to 0.004 of recall at the
- * same number of probes.
+ * What this loses, at the borders of the cells, is 0.000 to 0.01 of recall at the same number of
+ * probes: docs/architecture.md.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,8 +30,8 @@
 #define CELL_SHARE		3
 
 /*
- * Rounds of the grouping of a cell's centroids, and how many times as many groups as usual: groups that
- * end where their cell does are less well formed, and looking the nearest up in fewer of
+ * Rounds of the grouping of a cell's centroids, and how many times as many groups as usual: groups
+ * that end where their cell does are less well formed, and looking the nearest up in fewer of
  * them was seen to cost 0.005 of recall.
  */
 #define GROUP_ROUNDS	4
@@ -62,8 +62,9 @@ bytes_per_row(const SpfBuild *build, double rows, double centroids)
 static int64
 cell_room(const SpfBuild *build)
 {
-	return Max(SPF_MIN_CELL_ROWS,
-			   (int64) (spf_build_kilobytes(build, SHARE_SAMPLE) * 1024.0 / build->common->cell_row_bytes));
+	double		bytes = spf_build_kilobytes(build, SHARE_SAMPLE) * 1024.0;
+
+	return Max(SPF_MIN_CELL_ROWS, (int64) (bytes / build->common->cell_row_bytes));
 }
 
 int
@@ -323,8 +324,9 @@ train_cell(SpfBuild *build, int cell)
 	int			want = common->cell_slot[cell + 1] - common->cell_slot[cell];
 	int64		take = Min(pg_atomic_read_u32(&common->cell_rows[cell]), cell_room(build));
 	SpfPoints	points;
+	void	   *work_chunk;
 	void	   *work;
-	void	   *result;
+	void	   *result;			/* goes with the context, like the points */
 	SpfTrain   *train;
 	SpfCentroids centroids;
 	double		groups;
@@ -332,17 +334,17 @@ train_cell(SpfBuild *build, int cell)
 	if (want == 0)
 		return;
 	points = load_cell(build, cell, Min(take, (int64) want * SPF_SAMPLE_PER_CENTROID));
-	work = spf_host.alloc(spf_train_space(padded, points.n, want) + PG_CACHE_LINE_SIZE);
+	work_chunk = spf_host.alloc(spf_train_space(padded, points.n, want) + PG_CACHE_LINE_SIZE);
+	work = (void *) CACHELINEALIGN(work_chunk);
 	result = spf_host.alloc(spf_centroids_space(padded, want, spf_groups_for(want)) +
 							PG_CACHE_LINE_SIZE);
-	spf_train_init((void *) CACHELINEALIGN(work), (void *) CACHELINEALIGN(result), padded, points.n, want,
-				   SPF_SEED + cell);
-	train = spf_train_open((void *) CACHELINEALIGN(work), (void *) CACHELINEALIGN(result), &points,
-						   &spf_host);
+	result = (void *) CACHELINEALIGN(result);
+	spf_train_init(work, result, padded, points.n, want, SPF_SEED + cell);
+	train = spf_train_open(work, result, &points, &spf_host);
 	spf_train_lead(train, SPF_POLISH_ROUNDS);
 	spf_train_close(train);
-	spf_host.release(work);
-	centroids = spf_centroids_map((void *) CACHELINEALIGN(result));
+	spf_host.release(work_chunk);
+	centroids = spf_centroids_map(result);
 	groups = MORE_GROUPS * spf_groups_for(slots) * ((double) want / slots);
 	collect_cell(build, cell, &centroids, Max(1, (int) (groups + 0.5)));
 }

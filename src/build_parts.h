@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * build_parts.h
- *	  What the parts of a build have in common: build.c, build_table.c, build_cells.c, build_write.c, given.c.
+ *	  What the parts of a build have in common: build.c, build_table.c, build_cells.c,
+ *	  build_write.c, given.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -192,8 +193,8 @@ extern void spf_build_take_centroids(SpfBuild *build);
 extern void spf_build_forget_centroids(SpfBuild *build);
 
 /*
- * build_cells.c: into how many cells to part the rows, and training from the coarse centroids on that
- * are the cells; everyone's parts of it.
+ * build_cells.c: into how many cells to part the rows, and training from the coarse centroids on
+ * that are the cells; everyone's parts of it.
  */
 extern int	spf_build_plan_cells(SpfBuild *build, double rows, int centroids);
 extern void spf_build_train_cells(SpfBuild *build, int centroids);
