@@ -9,7 +9,7 @@
  * trained by itself, on all its rows (or as many as are good for its centroids), by
  * whoever claims it.  Rows are assigned from these files, too, so the table is scanned once.
  *
- * What this loses, at the borders of the cells, is 0.000 to 0.01 of recall at the same number of
+ * What this loses, at the borders of the cells, is 0.000 to 0.005 of recall at the same number of
  * probes: docs/architecture.md.
  *
  *-------------------------------------------------------------------------
