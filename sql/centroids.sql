@@ -65,7 +65,7 @@ CREATE INDEX bad ON items USING spfresh (v) WITH (centroids = 'centroids.loose')
 CREATE INDEX bad ON items USING spfresh (v) WITH (centroids = 'centroids.given', initial_postings = 7);
 CREATE INDEX bad ON items USING spfresh (v) WITH (centroids = 'centroids.v_given');
 -- more than there is memory for
-CREATE TABLE many AS SELECT point(i, 16) AS c FROM generate_series(1, 4000) i;
+CREATE TABLE many AS SELECT point(i, 16) AS c FROM generate_series(1, 8000) i;
 SET maintenance_work_mem = '1MB';
 \set VERBOSITY terse
 CREATE INDEX bad ON items USING spfresh (v) WITH (centroids = 'centroids.many', code_bits = 1);

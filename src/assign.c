@@ -28,33 +28,39 @@ struct SpfAssigner
 	int			n;
 	char	   *items;			/* [BATCH] */
 	SpfCoded   *coded;			/* [BATCH] */
+	int			replicas;
+	int			candidates;		/* looked up for each */
 	float	   *x;				/* [padded] */
+	float	   *centroid;		/* [padded] */
 	void	   *scratch;
-	int32_t	   *id;				/* [BATCH x CANDIDATES] */
+	int32_t	   *id;				/* [BATCH x candidates] */
 	float	   *dist2;
 	int32_t    *found;			/* [BATCH] */
 };
 
 SpfAssigner *
-spf_assigner_begin(const SpfIndex *index, const SpfCentroids *centroids,
+spf_assigner_begin(const SpfIndex *index, const SpfCentroids *centroids, int replicas,
 				   Size item_size, SpfAssigned assigned, void *state)
 {
 	SpfAssigner *assigner = palloc0(sizeof(SpfAssigner));
 
 	assigner->index = index;
 	assigner->centroids = centroids;
+	assigner->replicas = replicas;
+	assigner->candidates = replicas > 0 ? CANDIDATES : 1;
 	assigner->item_size = MAXALIGN(item_size);
 	assigner->assigned = assigned;
 	assigner->state = state;
 	assigner->items = palloc0(BATCH * assigner->item_size);
 	assigner->coded = palloc(BATCH * sizeof(SpfCoded));
 	assigner->x = palloc(index->padded * sizeof(float));
+	assigner->centroid = palloc(index->padded * sizeof(float));
 	if (centroids != NULL)
 	{
 		assigner->beam = spf_default_beam(centroids);
 		assigner->scratch = palloc(spf_nearest_scratch(centroids, BATCH, assigner->beam));
-		assigner->id = palloc(BATCH * CANDIDATES * sizeof(int32_t));
-		assigner->dist2 = palloc(BATCH * CANDIDATES * sizeof(float));
+		assigner->id = palloc(BATCH * assigner->candidates * sizeof(int32_t));
+		assigner->dist2 = palloc(BATCH * assigner->candidates * sizeof(float));
 		assigner->found = palloc(BATCH * sizeof(int32_t));
 	}
 	return assigner;
@@ -65,15 +71,15 @@ spf_assigner_begin(const SpfIndex *index, const SpfCentroids *centroids,
  * nearly that order already.
  */
 static void
-measure(const SpfAssigner *assigner, const float *x, int32_t *id, float *dist2, int n)
+measure(const SpfCentroids *centroids, const float *x, int32_t *id, float *dist2, int n)
 {
-	const SpfCentroids *centroids = assigner->centroids;
+	int			padded = centroids->padded;
 
 	for (int c = 0; c < n; c++)
 	{
 		int32_t		this = id[c];
-		float		d = spf_kernels->l2sq(x, centroids->centroids + (Size) this * centroids->padded,
-										  centroids->padded);
+		float		d = spf_kernels->l2sq_i8(x, centroids->codes + (Size) this * padded,
+											 centroids->scales[this], padded);
 		int			at = c;
 
 		for (; at > 0 && dist2[at - 1] > d; at--)
@@ -86,25 +92,55 @@ measure(const SpfAssigner *assigner, const float *x, int32_t *id, float *dist2, 
 	}
 }
 
+/* The candidates of a vector, one of them decoded. */
+typedef struct Candidates
+{
+	const SpfCentroids *centroids;
+	const int32_t *id;
+	int			decoded;		/* -1: none */
+	float	   *floats;
+} Candidates;
+
+/* Mostly it is the nearest one that the others are compared with. */
+static float
+candidates_apart(void *state, int i, int k)
+{
+	Candidates *candidates = state;
+	const SpfCentroids *centroids = candidates->centroids;
+	int			padded = centroids->padded;
+	int32_t		this = candidates->id[i];
+	int32_t		other = candidates->id[k];
+
+	if (candidates->decoded != i)
+		spf_record_decode(centroids->codes + (Size) this * padded, centroids->scales[this],
+						  padded, candidates->floats);
+	candidates->decoded = i;
+	return spf_kernels->l2sq_i8(candidates->floats, centroids->codes + (Size) other * padded,
+								centroids->scales[other], padded);
+}
+
 static int
 choose(SpfAssigner *assigner, int i, int32 *postings)
 {
 	const SpfCentroids *centroids = assigner->centroids;
-	int32_t    *id = assigner->id + i * CANDIDATES;
-	float	   *dist2 = assigner->dist2 + i * CANDIDATES;
-	const float *candidates[CANDIDATES];
+	int32_t    *id = assigner->id + i * assigner->candidates;
+	float	   *dist2 = assigner->dist2 + i * assigner->candidates;
+	Candidates	candidates = {centroids, id, -1, assigner->centroid};
 	int			chosen[CANDIDATES];
 	int			padded = assigner->index->padded;
-	int			n;
+	int			n = assigner->found[i];
 
-	for (int c = 0; c < assigner->found[i]; c++)
-		__builtin_prefetch(centroids->centroids + (Size) id[c] * padded);
+	if (assigner->replicas == 0)
+	{
+		postings[0] = id[0];
+		return 1;
+	}
+	for (int c = 0; c < n; c++)
+		__builtin_prefetch(centroids->codes + (Size) id[c] * padded);
 	spf_record_decode(assigner->coded[i].code, assigner->coded[i].scale, padded, assigner->x);
-	measure(assigner, assigner->x, id, dist2, assigner->found[i]);
-	for (int c = 0; c < assigner->found[i]; c++)
-		candidates[c] = centroids->centroids + (Size) id[c] * padded;
-	n = spf_choose_replicas(assigner->x, padded, candidates, dist2, assigner->found[i],
-							assigner->index->replicas, chosen);
+	measure(centroids, assigner->x, id, dist2, n);
+	n = spf_choose_replicas_by(dist2, n, assigner->replicas, chosen, candidates_apart,
+							   &candidates);
 	for (int c = 0; c < n; c++)
 		postings[c] = id[chosen[c]];
 	return n;
@@ -115,7 +151,7 @@ flush(SpfAssigner *assigner)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (assigner->centroids != NULL)
-		spf_nearest(assigner->centroids, assigner->coded, assigner->n, CANDIDATES,
+		spf_nearest(assigner->centroids, assigner->coded, assigner->n, assigner->candidates,
 					assigner->beam, assigner->scratch, assigner->id, assigner->dist2,
 					assigner->found);
 	for (int i = 0; i < assigner->n; i++)
@@ -150,6 +186,7 @@ spf_assigner_end(SpfAssigner *assigner)
 	pfree(assigner->items);
 	pfree(assigner->coded);
 	pfree(assigner->x);
+	pfree(assigner->centroid);
 	if (assigner->centroids != NULL)
 	{
 		pfree(assigner->scratch);

@@ -19,11 +19,12 @@ typedef void (*SpfAssigned) (void *state, void *item, const int32 *postings, int
 typedef struct SpfAssigner SpfAssigner;
 
 /*
- * Items of one size with one vector each are assigned to `replicas` of the centroids,
- * or, where these are NULL, all to posting 0.  `assigned` gets them in the order they came.
+ * Items of one size with one vector each are assigned to `replicas` of the centroids (0: to the
+ * nearest, as far as rounded centroids tell it), or, where these are NULL, all to posting 0.  `assigned` gets them in the order they came.
  */
 extern SpfAssigner *spf_assigner_begin(const SpfIndex *index, const SpfCentroids *centroids,
-									   Size item_size, SpfAssigned assigned, void *state);
+									   int replicas, Size item_size, SpfAssigned assigned,
+									   void *state);
 
 /* Where to put the next item. */
 extern void *spf_assigner_slot(SpfAssigner *assigner);

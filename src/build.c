@@ -4,8 +4,9 @@
  *	  CREATE INDEX and REINDEX.
  *
  * 1. A few blocks of the table give dimension, origin (their mean) and the density of rows;
- *	  then a sample is taken, of whatever fits a share of maintenance_work_mem.
- * 2. Centroids are trained on the sample (train.c), or come from a table (given.c).
+ *	  then a sample is taken.
+ * 2. Centroids are trained on the sample (train.c); where memory is too short for that, in parts,
+ *	  on all rows (build_cells.c); or they come from a table (given.c).
  * 3. Every row is assigned to its postings and spread, by its first posting.
  * 4. In that order records are written; equal vectors share one.
  * 5. For every posting a record belongs to, its vector is spread again, by
@@ -39,12 +40,8 @@
 #include "insert.h"
 #include "split.h"
 
-/* Vectors wanted for each centroid, and at least in all. */
-#define SAMPLE_PER_CENTROID	64
+/* Vectors of a sample, at least. */
 #define SAMPLE_MIN			10000
-
-/* Rounds over all vectors of the sample: see train.c. */
-#define POLISH_ROUNDS		2
 
 /* Pages that are logged as one item. */
 #define LOG_BLOCKS			1024
@@ -63,22 +60,38 @@ plan_centroids(const SpfBuild *build, double vectors, int initial)
 	return (int) Max(1, Min(want, spf_build_most_centroids(build)));
 }
 
-/* So many fit: each as floats, and rounded. */
+/* So many fit: each in 8 bits a component, and rounded once more. */
 double
 spf_build_most_centroids(const SpfBuild *build)
 {
 	return (double) spf_build_budget(SHARE_CENTROIDS) /
-		(build->index->padded * (sizeof(float) + 1) + 16);
+		(build->index->padded * 2 + 16);
 }
 
-/* Vectors to train so many centroids on: as many as are good for them, and fit. */
+/* Vectors to train so many centroids on: as many as are good for them. */
 static double
-plan_sample(const SpfBuild *build, int centroids)
+plan_sample(int centroids)
+{
+	return Max(SAMPLE_MIN, (double) centroids * SPF_SAMPLE_PER_CENTROID);
+}
+
+/* And as fit. */
+static double
+sample_room(const SpfBuild *build)
 {
 	double		each = build->index->padded + sizeof(float) + 16;
 
-	return Min(Max(SAMPLE_MIN, (double) centroids * SAMPLE_PER_CENTROID),
-			   spf_build_budget(SHARE_SAMPLE) / each / 1.2);
+	return spf_build_budget(SHARE_SAMPLE) / each / 1.2;
+}
+
+/* Do sample and centroids fit, and what training takes beside them? */
+static bool
+can_train(const SpfBuild *build, double rows, int centroids)
+{
+	double		making = (double) centroids * build->index->padded * sizeof(float);
+
+	return Min(plan_sample(centroids), rows) <= sample_room(build) &&
+		making <= spf_build_budget(SHARE_CENTROIDS);
 }
 
 /* Do all rows fit the memory for the sample, with all that their records will need of them? */
@@ -91,23 +104,23 @@ can_keep(const SpfBuild *build, double rows)
 }
 
 /*
- * Take a sample of the table's rows.  Where it is to be (nearly) all of them, and these fit, the table need not be
- * scanned again.
+ * Take a sample of the table's rows.  Where it is to be (nearly) all of them, and these fit, the
+ * table need not be scanned again.
  */
 static void
-sample_table(SpfBuild *build, double rows, int centroids)
+sample_table(SpfBuild *build, double rows, int centroids, bool may_keep)
 {
 	SpfBuildCommon *common = build->common;
 	double		density = rows / common->table_blocks;
-	double		want = Min(plan_sample(build, centroids), rows);
-	bool		keep = want * 1.1 >= rows && can_keep(build, rows);
+	double		want = Min(Min(plan_sample(centroids), sample_room(build)), rows);
+	bool		keep = may_keep && want * 1.1 >= rows && can_keep(build, rows);
 
 	common->sample_blocks = (BlockNumber) Min(want / density * 1.1 + 1,
 											  (double) common->table_blocks);
 	common->sample_seed = (uint32) pg_prng_uint32(&build->prng);
 	spf_build_sample_room(build, keep ? rows : want, keep ? 0 : common->sample_blocks * density,
 						  keep);
-	spf_team_total(build->team, want);
+	spf_team_total(build->team, may_keep ? want : want + rows);
 	spf_team_run(build->team, BUILD_SAMPLE);
 	if (keep && pg_atomic_read_u64(&common->nsample) > common->max_sample)
 	{
@@ -142,10 +155,19 @@ begin_training(SpfBuild *build, const SpfPoints *points, int n, int want, const 
 	int			padded = build->index->padded;
 	void	   *work = spf_team_alloc(build->team, SPF_TEAM_WORK, spf_train_space(padded, n, want));
 	void	   *result = spf_team_alloc(build->team, SPF_TEAM_CENTROIDS,
-										spf_centroids_space(padded, want));
+										spf_centroids_space(padded, want,
+															spf_groups_for(want)));
 
 	spf_train_init(work, result, padded, n, want, SPF_SEED);
 	build->train = spf_train_open(work, result, points, host);
+}
+
+void
+spf_build_take_centroids(SpfBuild *build)
+{
+	build->centroids = spf_centroids_map(spf_team_piece(build->team, SPF_TEAM_CENTROIDS));
+	build->common->centroids = true;
+	build->common->majors = build->centroids.ncentroids;
 }
 
 static void
@@ -154,26 +176,23 @@ end_training(SpfBuild *build)
 	spf_train_close(build->train);
 	build->train = NULL;
 	spf_team_free(build->team, SPF_TEAM_WORK);
-	build->centroids = spf_centroids_map(spf_team_piece(build->team, SPF_TEAM_CENTROIDS));
-	build->common->centroids = true;
-	build->common->majors = build->centroids.ncentroids;
+	spf_build_take_centroids(build);
 }
 
 /* From the sample, which goes, unless rows are still to be assigned from it. */
 static void
-train(SpfBuild *build, int centroids)
+train(SpfBuild *build, int centroids, void (*progress) (double done))
 {
 	SpfPoints	points = spf_build_points(build);
 	SpfKmeansHost host = spf_host;
 
-	spf_team_phase(build->team, SPF_PHASE_TRAIN, 1000);
 	if (centroids > 1 && points.n > 0)
 	{
-		host.progress = report_training;
+		host.progress = progress;
 		host.together = train_together;
 		host.team = build;
 		begin_training(build, &points, points.n, centroids, &host);
-		spf_train_lead(build->train, POLISH_ROUNDS);
+		spf_train_lead(build->train, SPF_POLISH_ROUNDS);
 		end_training(build);
 	}
 	if (!build->common->keep)
@@ -206,8 +225,8 @@ help_training(SpfBuild *build, int step)
 	spf_train_close(train);
 }
 
-static void
-forget_centroids(SpfBuild *build)
+void
+spf_build_forget_centroids(SpfBuild *build)
 {
 	spf_team_free(build->team, SPF_TEAM_CENTROIDS);
 	build->common->centroids = false;
@@ -250,6 +269,7 @@ build_bottom(SpfBuild *build, double rows)
 	if (common->keep)
 		spf_team_free(team, SPF_TEAM_SAMPLE);
 	common->keep = false;
+	common->cells = 0;
 	tuples = (double) pg_atomic_read_u64(&common->index_tuples);
 	spf_team_total(team, tuples);
 
@@ -289,7 +309,8 @@ sample_list(SpfBuild *build, SpfList *list, int want)
 	SpfPoints	points;
 	int64		n = 0;
 
-	spf_build_sample_room(build, Min(plan_sample(build, want), count), count, false);
+	spf_build_sample_room(build, Min(Min(plan_sample(want), sample_room(build)), count), count,
+						  false);
 	points = spf_build_points(build);
 	spf_list_rewind(list);
 	while (n < common->max_sample && spf_list_next(list, member))
@@ -316,14 +337,15 @@ assign_centroids(SpfBuild *build, int level, SpfList *list)
 	{
 		want = Max(2, plan_centroids(build, count, 0));
 		sample_list(build, list, want);
-		train(build, want);
+		spf_team_phase(build->team, SPF_PHASE_TRAIN, 1000);
+		train(build, want, report_training);
 	}
 	spf_team_phase(build->team, SPF_PHASE_LEVELS, 2 * count);
 
 	build->members = spf_build_spread(build, "members", member_size, level);
 	build->assigner = spf_assigner_begin(index,
 										 build->common->centroids ? &build->centroids : NULL,
-										 member_size, spf_build_put_member, build);
+										 index->replicas, member_size, spf_build_put_member, build);
 	spf_list_rewind(list);
 	for (;;)
 	{
@@ -351,7 +373,7 @@ build_levels(SpfBuild *build)
 
 	for (int level = 1; !whole; level++)
 	{
-		forget_centroids(build);
+		spf_build_forget_centroids(build);
 		if (level >= SPF_MAX_LEVELS)
 			elog(ERROR, "index \"%s\" would have too many levels",
 				 RelationGetRelationName(build->index->rel));
@@ -359,7 +381,7 @@ build_levels(SpfBuild *build)
 		whole = spf_build_level(build, level);
 	}
 	spf_spread_end(build->next);
-	forget_centroids(build);
+	spf_build_forget_centroids(build);
 }
 
 /* ---- 7: the end ---- */
@@ -475,6 +497,10 @@ build_step(void *state, int step)
 		learn(build);
 	if (step == BUILD_SAMPLE)
 		spf_build_sample(build);
+	else if (step == BUILD_SPILL)
+		spf_build_spill(build);
+	else if (step == BUILD_CELLS)
+		spf_build_cells(build);
 	else if (step == BUILD_ASSIGN)
 		spf_build_assign(build);
 	else if (step == BUILD_RECORDS)
@@ -553,10 +579,20 @@ build_index(SpfBuild *build)
 		centroids = 1;
 	if (build->options->centroids > 0)
 		take_given(build);
+	else if (centroids > 1 && can_train(build, rows, centroids))
+	{
+		sample_table(build, rows, centroids, true);
+		spf_team_phase(build->team, SPF_PHASE_TRAIN, 1000);
+		train(build, centroids, report_training);
+	}
 	else if (centroids > 1)
 	{
-		sample_table(build, rows, centroids);
-		train(build, centroids);
+		int			cells = spf_build_plan_cells(build, rows, centroids);
+
+		sample_table(build, rows, cells, false);
+		train(build, cells, NULL);
+		if (build->common->centroids)
+			spf_build_train_cells(build, centroids);
 	}
 	build_bottom(build, rows);
 	build_levels(build);

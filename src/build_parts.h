@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * build_parts.h
- *	  What the parts of a build have in common: build.c, build_table.c, build_write.c, given.c.
+ *	  What the parts of a build have in common: build.c, build_table.c, build_cells.c,
+ *	  build_write.c, given.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,6 +21,7 @@
 #include "kmeans.h"
 #include "meta.h"
 #include "parallel.h"
+#include "piles.h"
 #include "record.h"
 #include "spill.h"
 
@@ -32,10 +34,21 @@
 #define SHARE_SORT			0.30
 #define SHARE_GROUP			0.15
 
+/* Vectors wanted for each centroid. */
+#define SPF_SAMPLE_PER_CENTROID	64
+
+/* Rounds over all vectors of the sample: see train.c. */
+#define SPF_POLISH_ROUNDS	2
+
+/* However little memory there is, so many rows of a cell are looked at. */
+#define SPF_MIN_CELL_ROWS	1000
+
 /* The steps that all processes do. */
 enum
 {
 	BUILD_SAMPLE,
+	BUILD_SPILL,
+	BUILD_CELLS,
 	BUILD_ASSIGN,
 	BUILD_RECORDS,
 	BUILD_POSTINGS,
@@ -58,6 +71,13 @@ typedef struct SpfBuildCommon
 	int64		max_sample;
 	bool		keep;			/* the sample is the whole table: assign from it, do not scan again */
 	pg_atomic_uint64 nsample;
+
+	/* training cell by cell; 0: as a whole */
+	int			cells;
+	double		cell_row_bytes;
+	int32		cell_slot[SPF_MOST_PILES + 1];	/* where its centroids go */
+	int32		cell_got[SPF_MOST_PILES];	/* and how many came */
+	pg_atomic_uint32 cell_rows[SPF_MOST_PILES];
 
 	/* sorting */
 	bool		centroids;		/* else all goes to one posting */
@@ -85,11 +105,14 @@ typedef struct SpfBuild
 
 	/* looking at the first blocks */
 	double	   *mean;
-	int64		seen;
+	int64		seen;			/* rows, of */
+	int64		met_first;		/* so many that have a value; */
+	int64		met;			/* and such that came later */
 
 	/* assigning a level */
 	SpfTrain   *train;
 	SpfCentroids centroids;
+	SpfPiles   *cells;			/* rows by cell */
 	struct SpfAssigner *assigner;
 	int64		counted;		/* done, but not told yet */
 	SpfSpread  *rows;			/* SpfRowItem by first posting and code */
@@ -165,10 +188,30 @@ extern SpfSpread *spf_build_spread(const SpfBuild *build, const char *name, Size
 /* Centroids that there is memory for */
 extern double spf_build_most_centroids(const SpfBuild *build);
 
+/* Centroids lie in SPF_TEAM_CENTROIDS from now on, or no longer. */
+extern void spf_build_take_centroids(SpfBuild *build);
+extern void spf_build_forget_centroids(SpfBuild *build);
+
+/*
+ * build_cells.c: into how many cells to part the rows, and training from the coarse centroids on
+ * that are the cells; everyone's parts of it.
+ */
+extern int	spf_build_plan_cells(SpfBuild *build, double rows, int centroids);
+extern void spf_build_train_cells(SpfBuild *build, int centroids);
+extern void spf_build_spill(SpfBuild *build);
+extern void spf_build_cells(SpfBuild *build);
+extern void spf_build_assign_cells(SpfBuild *build);
+
 /* build_table.c: the leader's first look, sampling, assigning. */
 extern bool spf_build_look(SpfBuild *build, double *rows);
 extern void spf_build_sample(SpfBuild *build);
 extern void spf_build_assign(SpfBuild *build);
+
+/* Everyone's part of scanning the whole table, the one time that counts. */
+extern void spf_build_scan(SpfBuild *build, IndexBuildCallback callback);
+
+/* Assign a row that is coded already. */
+extern void spf_build_assign_coded(SpfBuild *build, const SpfKept *kept, const int8_t *code);
 
 /* The sample in shared memory: make room, and look at it. */
 extern void spf_build_sample_room(SpfBuild *build, double vectors, double met, bool keep);

@@ -19,8 +19,9 @@
 #include "build_parts.h"
 #include "insert.h"
 
-/* Blocks looked at for the dimension and the origin. */
+/* Blocks looked at for the dimension and the origin, and rows that are enough for these. */
 #define FIRST_BLOCKS		300
+#define FIRST_ROWS			3000
 
 /* Blocks that make an item of sampling where all are looked at. */
 #define RUN_BLOCKS			64
@@ -58,15 +59,23 @@ static void
 first_look(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool alive, void *state)
 {
 	SpfBuild   *build = state;
-	MemoryContext old = MemoryContextSwitchTo(build->row_context);
+	MemoryContext old;
 	float	   *floats;
 
+	if (build->seen >= FIRST_ROWS)
+	{
+		/* enough for a mean; as many of the others will do as did of these */
+		build->met += !isnull[0];
+		return;
+	}
+	old = MemoryContextSwitchTo(build->row_context);
 	if (!isnull[0] && spf_build_floats(build, values[0], &floats))
 	{
 		for (int i = 0; i < build->index->dim; i++)
 			build->mean[i] += floats[i];
 		build->seen++;
 	}
+	build->met_first += !isnull[0];
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(build->row_context);
 }
@@ -94,7 +103,8 @@ spf_build_look(SpfBuild *build, double *rows)
 	if (build->seen == 0)
 		return false;
 
-	*rows = (double) build->seen * blocks / looked_at;
+	*rows = (build->seen + (double) build->met * build->seen / build->met_first) *
+		blocks / looked_at;
 	origin = palloc0(index->padded * sizeof(float));
 	for (int i = 0; i < index->dim; i++)
 		origin[i] = (float) (build->mean[i] / build->seen);
@@ -191,9 +201,8 @@ sample_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool aliv
 	MemoryContextReset(build->row_context);
 }
 
-/* Everyone's part of scanning the whole table, the one time that counts. */
-static void
-scan_table(SpfBuild *build, IndexBuildCallback callback)
+void
+spf_build_scan(SpfBuild *build, IndexBuildCallback callback)
 {
 	double		tuples = table_index_build_scan(build->heap, build->index->rel, build->info,
 												true, spf_team_me(build->team) == 0, callback, build,
@@ -215,7 +224,7 @@ spf_build_sample(SpfBuild *build)
 	int64		at = -1;
 
 	if (common->keep)
-		scan_table(build, sample_row);
+		spf_build_scan(build, sample_row);
 	else if (common->sample_blocks >= total)
 	{
 		while (spf_team_claim(build->team, (total + RUN_BLOCKS - 1) / RUN_BLOCKS, &item))
@@ -280,6 +289,19 @@ assign_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool aliv
 	MemoryContextReset(build->row_context);
 }
 
+void
+spf_build_assign_coded(SpfBuild *build, const SpfKept *kept, const int8_t *code)
+{
+	SpfRowItem *item = spf_assigner_slot(build->assigner);
+
+	item->tid = kept->tid;
+	item->numbers = kept->numbers;
+	memcpy(item->code, code, build->index->padded);
+	spf_assigner_put(build->assigner, item->code, item->numbers.scale);
+	pg_atomic_fetch_add_u64(&build->common->index_tuples, 1);
+	spf_build_count(build);
+}
+
 /* The rows that were kept, by so many. */
 #define KEPT_ROWS	256
 
@@ -297,16 +319,7 @@ assign_kept(SpfBuild *build)
 		int			last = first + Min(KEPT_ROWS, points.n - first);
 
 		for (int i = first; i < last; i++)
-		{
-			SpfRowItem *item = spf_assigner_slot(build->assigner);
-
-			item->tid = kept[i].tid;
-			item->numbers = kept[i].numbers;
-			memcpy(item->code, points.codes + (Size) i * padded, padded);
-			spf_assigner_put(build->assigner, item->code, item->numbers.scale);
-			spf_build_count(build);
-		}
-		pg_atomic_fetch_add_u64(&build->common->index_tuples, last - first);
+			spf_build_assign_coded(build, &kept[i], points.codes + (Size) i * padded);
 	}
 }
 
@@ -317,11 +330,14 @@ spf_build_assign(SpfBuild *build)
 	build->rows = spf_build_spread(build, "rows", SPF_ROW_BYTES(build->index->padded), 0);
 	build->assigner = spf_assigner_begin(build->index,
 										 build->common->centroids ? &build->centroids : NULL,
+										 build->index->replicas,
 										 SPF_ROW_BYTES(build->index->padded), row_assigned, build);
 	if (build->common->keep)
 		assign_kept(build);
+	else if (build->common->cells > 0)
+		spf_build_assign_cells(build);
 	else
-		scan_table(build, assign_row);
+		spf_build_scan(build, assign_row);
 	spf_assigner_end(build->assigner);
 	spf_build_counted(build);
 	spf_spread_close(build->rows);

@@ -202,7 +202,13 @@ extern uint32_t spf_query_block(const SpfQuery *query, float centroid, const uin
  * minimises |r2|^2 + sum over the chosen r1 of (<r1, r2> / |r1|)^2.  Indexes go to
  * chosen[]; returns how many.
  */
-extern int	spf_choose_replicas(const float *x, int padded, const float *const *cand,
-								const float *dist2, int ncand, int want, int *chosen);
+extern int	spf_choose_replicas(int padded, const float *const *cand, const float *dist2,
+								int ncand, int want, int *chosen);
+
+/* The same of candidates that are known by dist2, and by how far they are apart, squared: (i, k). */
+typedef float (*SpfApart) (void *state, int i, int k);
+
+extern int	spf_choose_replicas_by(const float *dist2, int ncand, int want, int *chosen,
+								   SpfApart apart, void *state);
 
 #endif							/* SPF_CODE_H */

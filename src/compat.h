@@ -339,20 +339,7 @@ spf_throttle_as_autovacuum(void)
 #define spf_disable_path(path)	((void) (path))
 #endif
 
-/*
- * Workers for a build: the server plans them where it can be told that an access method's
- * builds can use some (amcanbuildparallel), since 17.
- */
-static inline int
-spf_plan_build_workers(Relation heap, Relation rel, IndexInfo *info)
-{
-#if PG_VERSION_NUM >= 170000
-	return info->ii_ParallelWorkers;
-#else
-	return plan_create_index_workers(RelationGetRelid(heap), RelationGetRelid(rel));
-#endif
-}
-
+/* The server can be told that builds use workers since 17.  How many is our own plan (parallel.c). */
 static inline void
 spf_can_build_parallel(IndexAmRoutine *am)
 {

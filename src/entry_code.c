@@ -71,17 +71,21 @@ choose_code(const float *r, int n, int bits, double norm2, float *g)
 
 /* The numbers of r = x - c coded as g; perp is infinite where floats cannot hold them. */
 static void
-numbers_of_code(const float *r, const float *c, const float *g, int n, double norm2,
+numbers_of_code(const float *r, const float *c, const float *g, const SpfShape *shape, double norm2,
 				SpfEntryNumbers *numbers)
 {
+	int			n = shape->padded;
 	double		mul = norm2 / spf_dot_double(r, g, n);
 	double		add = norm2 + (c != NULL ? 2 * mul * spf_dot_double(c, g, n) : 0);
+	double		g2;
 
 	if (!(fabs(add) < HUGE2))
 		return;
 	numbers->add = (float) add;
 	numbers->mul = (float) mul;
-	numbers->perp = (float) sqrt(fmax(0, mul * mul * spf_dot_double(g, g, n) - norm2));
+	/* a sign is half a unit long */
+	g2 = shape->bits == 1 ? n * 0.25 : spf_dot_double(g, g, n);
+	numbers->perp = (float) sqrt(fmax(0, mul * mul * g2 - norm2));
 }
 
 void
@@ -105,7 +109,7 @@ spf_entry_numbers(const SpfShape *shape, const float *x, const float *c,
 		return;
 	numbers->perp = INFINITY;
 	if (norm2 < HUGE2)
-		numbers_of_code(r, c, g, n, norm2, numbers);
+		numbers_of_code(r, c, g, shape, norm2, numbers);
 }
 
 void
@@ -158,7 +162,7 @@ spf_entry_encode(const SpfShape *shape, const float *x, const float *c,
 	choose_code(r, n, shape->bits, norm2, g);
 	for (int i = 0; i < n; i++)
 		code[i] = (uint8_t) (int) (g[i] + top);
-	numbers_of_code(r, c, g, n, norm2, numbers);
+	numbers_of_code(r, c, g, shape, norm2, numbers);
 }
 
 /* ---- blocks ---- */

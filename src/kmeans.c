@@ -175,52 +175,69 @@ all_equal(const Work *work)
 	return true;
 }
 
-/* Draw a point with a probability in proportion to its weight[]. */
+/* Draw one of n with a probability in proportion to its weight[]. */
 static int
-draw(Work *work, const float *weight)
+draw(Work *work, const float *weight, int n)
 {
 	double		sum = 0,
 				at;
 
-	for (int i = 0; i < work->n; i++)
+	for (int i = 0; i < n; i++)
 		sum += weight[i];
 	at = chance(work) * sum;
-	for (int i = 0; i < work->n; i++)
+	for (int i = 0; i < n; i++)
 	{
 		at -= weight[i];
 		if (at < 0 && weight[i] > 0)
 			return i;
 	}
 	/* nothing is left that differs from the seeds, or nothing finite */
-	return (int) (spf_kmeans_random(&work->random) % (uint64_t) work->n);
+	return (int) (spf_kmeans_random(&work->random) % (uint64_t) n);
+}
+
+/* Points that seeds are drawn from: all, or one from each of m equal stretches. */
+static void
+choose_drawn(Work *work, int32_t *drawn, int m)
+{
+	for (int i = 0; i < m; i++)
+	{
+		int64_t		low = (int64_t) i * work->n / m;
+		int64_t		high = ((int64_t) i + 1) * work->n / m;
+
+		drawn[i] = (int32_t) low;
+		if (high - low > 1)
+			drawn[i] += (int32_t) (spf_kmeans_random(&work->random) % (uint64_t) (high - low));
+	}
 }
 
 /* k-means++: each seed is drawn by the square of its distance from those before. */
 static void
-seed(Work *work)
+seed(Work *work, int each)
 {
 	size_t		row = (size_t) work->padded * sizeof(float);
-	int			n = work->n;
-	float	   *nearest = work->host->alloc(2 * (size_t) n * sizeof(float));
-	float	   *dist = nearest + n;
-	int			chosen = (int) (spf_kmeans_random(&work->random) % (uint64_t) n);
+	int			m = each > 0 && work->n / each > work->k ? work->k * each : work->n;
+	float	   *nearest = work->host->alloc((size_t) m * (sizeof(float) + sizeof(int32_t)));
+	int32_t    *drawn = (int32_t *) (nearest + m);
+	int			chosen;
 
-	for (int i = 0; i < n; i++)
+	choose_drawn(work, drawn, m);
+	chosen = (int) (spf_kmeans_random(&work->random) % (uint64_t) m);
+	for (int i = 0; i < m; i++)
 		nearest[i] = INFINITY;
 	for (int j = 0;; j++)
 	{
-		memcpy(centroid(work, j), point(work, chosen), row);
+		memcpy(centroid(work, j), point(work, drawn[chosen]), row);
 		if (j + 1 == work->k)
 			break;
-		for (int i = 0; i < n; i += BREATH)
+		for (int i = 0; i < m; i++)
 		{
-			work->host->interrupt();
-			spf_kernels->l2sq_rows(centroid(work, j), point(work, i),
-								   n - i < BREATH ? n - i : BREATH, work->padded, dist + i);
+			float		dist2 = spf_kernels->l2sq(centroid(work, j), point(work, drawn[i]),
+												  work->padded);
+
+			breathe(work, i);
+			nearest[i] = dist2 < nearest[i] ? dist2 : nearest[i];
 		}
-		for (int i = 0; i < n; i++)
-			nearest[i] = dist[i] < nearest[i] ? dist[i] : nearest[i];
-		chosen = draw(work, nearest);
+		chosen = draw(work, nearest, m);
 	}
 	work->host->release(nearest);
 }
@@ -697,7 +714,7 @@ spf_kmeans(const float *points, int n, int padded, int k,
 	{
 		set_limits(&work, options);
 		if (!options->warm)
-			seed(&work);
+			seed(&work, options->seed_points);
 		for (int i = 0; i < n; i++)
 			assign[i] = -1;
 		if (k > 2)

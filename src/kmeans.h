@@ -17,6 +17,15 @@
 
 #include "packed.h"
 
+/* Where rows of floats are aligned to. */
+#define SPF_CACHE_LINE	64
+
+static inline size_t
+spf_cache_aligned(size_t bytes)
+{
+	return (bytes + SPF_CACHE_LINE - 1) & ~(size_t) (SPF_CACHE_LINE - 1);
+}
+
 /* What the surroundings lend: all functions may leave by longjmp. */
 typedef struct SpfKmeansHost
 {
@@ -68,6 +77,7 @@ typedef struct SpfKmeansOptions
 	double		min_share;
 	double		max_share;
 	uint64_t	seed;
+	int			seed_points;	/* seeds are drawn from so many points a cluster; 0: from all */
 	bool		warm;			/* centroids[] holds where to start from; else seeds are drawn */
 } SpfKmeansOptions;
 
@@ -77,7 +87,8 @@ extern int	spf_kmeans(const float *points, int n, int padded, int k,
 
 /*
  * Many centroids, grouped so that the nearest ones are found without looking
- * at all: a group's centroids lie side by side, as they are and rounded (packed.h).
+ * at all: a group's centroids lie side by side, as codes of 8 bits (centroid j is scales[j] *
+ * codes[j * padded ...]) and rounded once more (packed.h).
  * All of it lies in one piece of memory that several processes may look at.
  */
 typedef struct SpfCentroids
@@ -86,19 +97,34 @@ typedef struct SpfCentroids
 	int			ngroups;
 	int			ncentroids;
 	float	   *groups;			/* [ngroups x padded]: mean of the group's centroids */
+	int8_t	   *codes;			/* [ncentroids x padded] */
+	float	   *scales;			/* [ncentroids] */
 	int32_t    *start;			/* [ngroups + 1]: the group's first centroid */
 	int32_t    *block;			/* [ngroups + 1]: and its first block of packed ones */
-	float	   *centroids;		/* [ncentroids x padded] */
 	SpfPacked	packed_groups;
 	SpfPacked	packed;
 	void	   *memory;			/* the piece: begins at a line of the cache */
 } SpfCentroids;
 
-/* Bytes for at most so many centroids. */
-extern size_t spf_centroids_space(int padded, int most);
+/* Groups that go with so many centroids. */
+extern int	spf_groups_for(int centroids);
 
-/* Look at trained ones, from wherever their memory is mapped to. */
+/* Bytes for at most so many centroids, and to begin there without any: at a line of the cache. */
+extern size_t spf_centroids_space(int padded, int most, int most_groups);
+extern void spf_centroids_init(void *memory, int padded, int most, int most_groups);
+
+/* Look at those there are, from wherever their memory is mapped to. */
 extern SpfCentroids spf_centroids_map(void *memory);
+
+/* Put them in, group by group; at last, make the groups' centres ready to be looked up. */
+extern void spf_centroids_clear(SpfCentroids *centroids);
+extern void spf_centroids_add(SpfCentroids *centroids, const float *x);
+extern void spf_centroids_end_group(SpfCentroids *centroids);
+extern void spf_centroids_pack_groups(SpfCentroids *centroids);
+
+/* start[nlabels + 1] and order[n] from label[n]: a counting sort. */
+extern void spf_sort_by_label(const int32_t *label, int n, int nlabels, int32_t *start,
+							  int32_t *order);
 
 /*
  * Training: hierarchical (groups, then within each group), balanced, then

@@ -23,6 +23,9 @@
 #include "catalog/index.h"
 #include "commands/progress.h"
 #include "executor/instrument.h"
+#include "miscadmin.h"
+#include "optimizer/clauses.h"
+#include "optimizer/paths.h"
 #include "pgstat.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
@@ -30,6 +33,7 @@
 #include "storage/spin.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_progress.h"
+#include "utils/rel.h"
 #include "utils/wait_event.h"
 
 #include "parallel.h"
@@ -40,6 +44,9 @@
 #define KEY_QUERY		UINT64CONST(0x5350464200000003)
 #define KEY_WAL			UINT64CONST(0x5350464200000004)
 #define KEY_BUFFERS		UINT64CONST(0x5350464200000005)
+
+/* Kilobytes of maintenance_work_mem that each process is to have: PostgreSQL's own measure. */
+#define LEAST_SHARE		32768
 
 /* While it waits, the leader reports progress so often. */
 #define REPORT_MS		200
@@ -339,12 +346,72 @@ make_context(SpfTeam *team, int workers, Relation heap, Relation rel, IndexInfo 
 	}
 }
 
+/*
+ * Pages that a scan of the table reads: those of its TOAST table as well, where the indexed values
+ * may lie there.
+ */
+static double
+pages_to_read(Relation heap, Relation rel)
+{
+	double		pages = RelationGetNumberOfBlocks(heap);
+	Oid			toast = heap->rd_rel->reltoastrelid;
+	AttrNumber	column = rel->rd_index->indkey.values[0];
+	bool		plain = column > 0 &&
+		TupleDescAttr(RelationGetDescr(heap), column - 1)->attstorage == TYPSTORAGE_PLAIN;
+
+	if (pages > 0 && OidIsValid(toast) && !plain)
+	{
+		Relation	values = table_open(toast, AccessShareLock);
+
+		pages += RelationGetNumberOfBlocks(values);
+		table_close(values, AccessShareLock);
+	}
+	return Min(pages, MaxBlockNumber);
+}
+
+/* May workers look at this table, and compute what the index needs of its rows? */
+static bool
+workers_may_help(Relation heap, Relation rel)
+{
+	PlannerInfo *root = makeNode(PlannerInfo);
+
+	if (!IsUnderPostmaster || heap->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		return false;
+	root->glob = makeNode(PlannerGlobal);
+	return is_parallel_safe(root, (Node *) RelationGetIndexExpressions(rel)) &&
+		is_parallel_safe(root, (Node *) RelationGetIndexPredicate(rel));
+}
+
+/*
+ * How many workers to ask for.  PostgreSQL's plan_create_index_workers, but that it looks at the
+ * table's own pages only: vectors of some hundred dimensions and more are in TOAST.
+ */
+static int
+plan_workers(Relation heap, Relation rel)
+{
+	int			most = max_parallel_maintenance_workers;
+	int			workers = RelationGetParallelWorkers(heap, -1);
+	RelOptInfo *table;
+
+	if (most == 0 || !workers_may_help(heap, rel))
+		return 0;
+	if (workers != -1)
+		return Min(workers, most);
+	table = makeNode(RelOptInfo);
+	table->reloptkind = RELOPT_BASEREL;
+	table->rel_parallel_workers = -1;
+	workers = compute_parallel_worker(table, pages_to_read(heap, rel), -1, most);
+	while (workers > 0 && maintenance_work_mem / (workers + 1) < LEAST_SHARE)
+		workers--;
+	return workers;
+}
+
 SpfTeam *
 spf_team_begin(Relation heap, Relation rel, IndexInfo *info, Size common_size,
 			   SpfTeamStep step, void *state)
 {
 	SpfTeam    *team = palloc0(sizeof(SpfTeam));
-	int			workers = spf_plan_build_workers(heap, rel, info);
+	int			workers = plan_workers(heap, rel);
 
 	team->step = step;
 	team->state = state;

@@ -122,7 +122,7 @@ spf_place(SpfIndex *index, int level, const float *x, SpfRecordRef ref,
 	if (nroutes == 0)
 		append_anew(index, level, x, ref, NULL, 0, &taken[0]);
 	else if (nroutes > 1)
-		nchosen = spf_choose_replicas(x, index->padded, centroids, dist2, nroutes,
+		nchosen = spf_choose_replicas(index->padded, centroids, dist2, nroutes,
 									  index->replicas, chosen);
 
 	for (int i = 0; i < nchosen; i++)

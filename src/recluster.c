@@ -171,7 +171,7 @@ place_member(SpfRecluster *re, int i, int *filled)
 		dist2[n] = re->dist2[i];
 		part[n++] = -1;
 	}
-	n = spf_choose_replicas(x, padded, cand, dist2, n, Min(want + outside, n), chosen);
+	n = spf_choose_replicas(padded, cand, dist2, n, Min(want + outside, n), chosen);
 	for (int c = 0; c < n && placed < want; c++)
 	{
 		if (part[chosen[c]] < 0)

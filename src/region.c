@@ -210,7 +210,7 @@ spf_region_choose(const SpfRegion *region, const SpfRegionVector *vector, int wa
 
 	for (int i = 0; i < vector->nnear; i++)
 		centroids[i] = region->postings[vector->near[i]].route.centroid;
-	n = spf_choose_replicas(vector->x, region->index->padded, centroids, vector->dist2,
+	n = spf_choose_replicas(region->index->padded, centroids, vector->dist2,
 							vector->nnear, want, chosen);
 	for (int i = 0; i < n; i++)
 		chosen[i] = vector->near[chosen[i]];

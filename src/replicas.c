@@ -24,15 +24,14 @@ is_chosen(int i, const int *chosen, int nchosen)
  * r = x - c, 2 <r1, r> = |r1|^2 + |r|^2 - |c1 - c|^2.
  */
 static double
-soar_cost(int i, int padded, const float *const *cand, const float *dist2,
-		  const int *chosen, int nchosen)
+soar_cost(int i, const float *dist2, SpfApart apart, void *state, const int *chosen, int nchosen)
 {
 	double		cost = dist2[i];
 
 	for (int j = 0; j < nchosen; j++)
 	{
 		int			k = chosen[j];
-		double		apart2 = spf_kernels->l2sq(cand[k], cand[i], padded);
+		double		apart2 = apart(state, k, i);
 		double		product = ((double) dist2[k] + dist2[i] - apart2) / 2;
 
 		if (dist2[k] > 0)
@@ -42,12 +41,11 @@ soar_cost(int i, int padded, const float *const *cand, const float *dist2,
 }
 
 int
-spf_choose_replicas(const float *x, int padded, const float *const *cand,
-					const float *dist2, int ncand, int want, int *chosen)
+spf_choose_replicas_by(const float *dist2, int ncand, int want, int *chosen, SpfApart apart,
+					   void *state)
 {
 	int			nchosen = 0;
 
-	(void) x;					/* dist2 says all that is needed of it */
 	while (nchosen < want && nchosen < ncand)
 	{
 		double		best_cost = INFINITY;
@@ -60,7 +58,7 @@ spf_choose_replicas(const float *x, int padded, const float *const *cand,
 			/* the cost is never less than the squared distance */
 			if (is_chosen(i, chosen, nchosen) || (best >= 0 && dist2[i] > best_cost))
 				continue;
-			cost = soar_cost(i, padded, cand, dist2, chosen, nchosen);
+			cost = soar_cost(i, dist2, apart, state, chosen, nchosen);
 			if (best < 0 || cost < best_cost)
 			{
 				best_cost = cost;
@@ -70,4 +68,28 @@ spf_choose_replicas(const float *x, int padded, const float *const *cand,
 		chosen[nchosen++] = best;
 	}
 	return nchosen;
+}
+
+/* Candidates that are there as floats */
+typedef struct Floats
+{
+	const float *const *cand;
+	int			padded;
+} Floats;
+
+static float
+floats_apart(void *state, int i, int k)
+{
+	const Floats *floats = state;
+
+	return spf_kernels->l2sq(floats->cand[i], floats->cand[k], floats->padded);
+}
+
+int
+spf_choose_replicas(int padded, const float *const *cand, const float *dist2, int ncand,
+					int want, int *chosen)
+{
+	Floats		floats = {cand, padded};
+
+	return spf_choose_replicas_by(dist2, ncand, want, chosen, floats_apart, &floats);
 }

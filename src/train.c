@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * train.c
- *	  Training many centroids, and finding the nearest of them.
+ *	  Training many centroids.
  *
  * Flat k-means of n points in k clusters compares each point with each
  * centroid in each round.  Here the points are first parted into about
@@ -35,12 +35,6 @@
 #define GROUP_SAMPLE	96
 #define GROUP_ROUNDS	8
 
-/* So many groups, times the root of the number of centroids. */
-#define GROUPS			1.4
-
-/* Up to so many centroids are one group. */
-#define ONE_GROUP		16
-
 /* A group is clustered on at most so many points a cluster. */
 #define CLUSTER_SAMPLE	1024
 
@@ -48,15 +42,18 @@
 #define CLUSTER_ROUNDS	6
 #define REGROUP_ROUNDS	4
 
+/*
+ * Seeds are drawn from so many points a cluster: drawing them from all takes longer than all rounds
+ * together, for they are measured by floats, and gives nothing better.
+ */
+#define SEED_POINTS		12
+
 /* Points that are looked up together. */
 #define BATCH			256
 
 /* Points, and labels, that make an item of a step. */
 #define ITEM_POINTS		1024
 #define ITEM_LABELS		16
-
-/* Where rows of floats are aligned to. */
-#define CACHE_LINE		64
 
 /* For the progress: the share of the work in parting the points into groups. */
 #define GROUPS_SHARE	0.05
@@ -85,15 +82,6 @@ typedef struct Common
 	int			nlabels;
 	int64_t		passed;			/* points done in this step */
 } Common;
-
-/* At the front of `result`. */
-typedef struct Head
-{
-	int			padded;
-	int			most;			/* centroids there is room for */
-	int			ngroups;
-	int			ncentroids;
-} Head;
 
 struct SpfTrain
 {
@@ -126,75 +114,13 @@ struct SpfTrain
 	double		step_share;
 };
 
-static size_t
-align_line(size_t bytes)
-{
-	return (bytes + CACHE_LINE - 1) & ~(size_t) (CACHE_LINE - 1);
-}
-
 /* ---- what lies where ---- */
-
-static int
-groups_for(int want)
-{
-	return want > ONE_GROUP ? (int) (GROUPS * sqrt(want) + 0.5) : 1;
-}
-
-/* Groups begin with a block of their own. */
-static size_t
-most_blocks(int want)
-{
-	return (size_t) want / 16 + (size_t) groups_for(want) + 1;
-}
-
-static size_t
-group_blocks(int want)
-{
-	return ((size_t) groups_for(want) + 15) / 16;
-}
-
-size_t
-spf_centroids_space(int padded, int most)
-{
-	size_t		row = (size_t) padded * sizeof(float);
-	size_t		ngroups = (size_t) groups_for(most);
-
-	return CACHE_LINE + align_line(ngroups * row) + align_line((size_t) most * row) +
-		align_line(spf_packed_space(padded, group_blocks(most))) +
-		align_line(spf_packed_space(padded, most_blocks(most))) +
-		2 * align_line((ngroups + 1) * sizeof(int32_t));
-}
-
-SpfCentroids
-spf_centroids_map(void *memory)
-{
-	const Head *head = memory;
-	int			padded = head->padded;
-	size_t		row = (size_t) padded * sizeof(float);
-	size_t		ngroups = (size_t) groups_for(head->most);
-	char	   *at = (char *) memory + CACHE_LINE;
-	SpfCentroids centroids = {.padded = padded, .ngroups = head->ngroups,
-	.ncentroids = head->ncentroids, .memory = memory};
-
-	centroids.groups = (float *) at;
-	at += align_line(ngroups * row);
-	centroids.centroids = (float *) at;
-	at += align_line((size_t) head->most * row);
-	centroids.packed_groups = spf_packed_map(at, padded, group_blocks(head->most));
-	at += align_line(spf_packed_space(padded, group_blocks(head->most)));
-	centroids.packed = spf_packed_map(at, padded, most_blocks(head->most));
-	at += align_line(spf_packed_space(padded, most_blocks(head->most)));
-	centroids.start = (int32_t *) at;
-	at += align_line((ngroups + 1) * sizeof(int32_t));
-	centroids.block = (int32_t *) at;
-	return centroids;
-}
 
 size_t
 spf_train_space(int padded, int n, int want)
 {
-	return align_line(sizeof(Common)) + 2 * align_line((size_t) n * sizeof(int32_t)) +
-		4 * align_line(((size_t) want + 1) * sizeof(int32_t)) +
+	return spf_cache_aligned(sizeof(Common)) + 2 * spf_cache_aligned((size_t) n * sizeof(int32_t)) +
+		4 * spf_cache_aligned(((size_t) want + 1) * sizeof(int32_t)) +
 		(size_t) want * padded * sizeof(float);
 }
 
@@ -204,11 +130,9 @@ spf_train_init(void *work, void *result, int padded, int n, int want, uint64_t s
 	if (n > 0 && want > n)
 		want = n;
 	*(Common *) work = (Common) {
-		.padded = padded, .n = n, .want = want, .most_groups = groups_for(want), .random = seed
+		.padded = padded, .n = n, .want = want, .most_groups = spf_groups_for(want), .random = seed
 	};
-	*(Head *) result = (Head) {
-		.padded = padded, .most = want
-	};
+	spf_centroids_init(result, padded, want, spf_groups_for(want));
 }
 
 static void
@@ -216,20 +140,20 @@ map_work(SpfTrain *train, void *work)
 {
 	size_t		n = (size_t) train->common->n;
 	size_t		want = (size_t) train->common->want;
-	char	   *at = (char *) work + align_line(sizeof(Common));
+	char	   *at = (char *) work + spf_cache_aligned(sizeof(Common));
 
 	train->label = (int32_t *) at;
-	at += align_line(n * sizeof(int32_t));
+	at += spf_cache_aligned(n * sizeof(int32_t));
 	train->order = (int32_t *) at;
-	at += align_line(n * sizeof(int32_t));
+	at += spf_cache_aligned(n * sizeof(int32_t));
 	train->start = (int32_t *) at;
-	at += align_line((want + 1) * sizeof(int32_t));
+	at += spf_cache_aligned((want + 1) * sizeof(int32_t));
 	train->slot = (int32_t *) at;
-	at += align_line((want + 1) * sizeof(int32_t));
+	at += spf_cache_aligned((want + 1) * sizeof(int32_t));
 	train->got = (int32_t *) at;
-	at += align_line((want + 1) * sizeof(int32_t));
+	at += spf_cache_aligned((want + 1) * sizeof(int32_t));
 	train->queue = (int32_t *) at;
-	at += align_line((want + 1) * sizeof(int32_t));
+	at += spf_cache_aligned((want + 1) * sizeof(int32_t));
 	train->fresh = (float *) at;
 }
 
@@ -252,8 +176,8 @@ spf_train_open(void *work, void *result, const SpfPoints *points, const SpfKmean
 	room = BUFFER_BYTES / (row + (size_t) train->padded + BESIDE_BYTES);
 	train->room = (int) (room < (size_t) train->n ? room : (size_t) train->n);
 	train->room = train->room > BATCH ? train->room : BATCH;
-	train->buffer_chunk = host->alloc((size_t) train->room * row + CACHE_LINE);
-	train->buffer = (float *) align_line((uintptr_t) train->buffer_chunk);
+	train->buffer_chunk = host->alloc((size_t) train->room * row + SPF_CACHE_LINE);
+	train->buffer = (float *) spf_cache_aligned((uintptr_t) train->buffer_chunk);
 	train->assign = host->alloc((size_t) (train->room > train->common->want ?
 										  train->room : train->common->want) * sizeof(int32_t));
 	return train;
@@ -288,19 +212,6 @@ decode(const SpfTrain *train, int point, float *out)
 					  points->scales[point], points->padded, out);
 }
 
-/* start[] and order[] from label[0 .. n): a counting sort. */
-static void
-sort_by_label(const int32_t *label, int n, int nlabels, int32_t *start, int32_t *order)
-{
-	memset(start, 0, ((size_t) nlabels + 1) * sizeof(int32_t));
-	for (int i = 0; i < n; i++)
-		start[label[i]]++;
-	for (int j = 1; j <= nlabels; j++)
-		start[j] += start[j - 1];
-	for (int i = n - 1; i >= 0; i--)
-		order[--start[label[i]]] = i;
-}
-
 /*
  * Decode into the buffer the `count` points at from[] (NULL: point 0 and on),
  * or evenly drawn ones of them if there are more than `most`.  Returns how many.
@@ -327,223 +238,6 @@ load(SpfTrain *train, const int32_t *from, int count, int most, uint64_t *random
 		decode(train, from ? from[at] : at, train->buffer + (size_t) i * train->padded);
 	}
 	return take;
-}
-
-/* ---- the nearest ---- */
-
-/* The nearest found so far: sorted, at most `want`. */
-typedef struct Nearest
-{
-	int			want;
-	int			found;
-	int32_t    *id;
-	float	   *dist2;
-} Nearest;
-
-static void
-keep(Nearest *nearest, int32_t id, float dist2)
-{
-	int			at = nearest->found < nearest->want ? nearest->found++ : nearest->want - 1;
-
-	for (; at > 0 && nearest->dist2[at - 1] > dist2; at--)
-	{
-		nearest->dist2[at] = nearest->dist2[at - 1];
-		nearest->id[at] = nearest->id[at - 1];
-	}
-	nearest->dist2[at] = dist2;
-	nearest->id[at] = id;
-}
-
-/* Keep what passes the bar, and what comes before there is one: `here` of sixteen, from id on. */
-static void
-keep_block(Nearest *nearest, SpfMeeting *meeting, int32_t id, int here, uint32_t below)
-{
-	const float *dist2 = meeting->out;
-	int			l = 0;
-
-	for (; l < here && nearest->found < nearest->want; l++)
-		keep(nearest, id + l, dist2[l]);
-	for (below = l < 16 ? below >> l << l : 0; below != 0; below &= below - 1)
-	{
-		l = __builtin_ctz(below);
-		if (dist2[l] < nearest->dist2[nearest->want - 1])
-			keep(nearest, id + l, dist2[l]);
-	}
-	if (nearest->found == nearest->want)
-		meeting->bar = nearest->dist2[nearest->want - 1];
-}
-
-/*
- * Vectors meet the rows of some blocks, which are those of `count` neighbours in number, from
- * id `first` on.  nearest[k].dist2 has room for what is wanted.
- */
-static void
-meet_rows(const SpfPacked *packed, size_t block, int count, int32_t first,
-		  SpfMeeting *meeting, Nearest *nearest, int many)
-{
-	float		out[SPF_MEET][16];
-	uint32_t	below[SPF_MEET] = {0};
-	bool		full = true;
-
-	for (int k = 0; k < many; k++)
-	{
-		bool		k_full = nearest[k].found == nearest[k].want;
-
-		meeting[k].out = out[k];
-		meeting[k].bar = k_full ? nearest[k].dist2[nearest[k].want - 1] : INFINITY;
-		full = full && k_full;
-	}
-	for (int at = 0; at < count; at += 16, block++)
-	{
-		SpfRows16	rows = spf_packed_rows(packed, block);
-		int			here = count - at < 16 ? count - at : 16;
-		uint32_t	any = 0;
-
-		spf_kernels->meet(&rows, packed->padded, meeting, many, below);
-		for (int k = 0; k < SPF_MEET; k++)
-			any |= below[k];
-		if (full && any == 0)
-			continue;
-		full = true;
-		for (int k = 0; k < many; k++)
-		{
-			if (below[k] != 0 || nearest[k].found < nearest[k].want)
-				keep_block(&nearest[k], &meeting[k], first + at, here, below[k]);
-			full = full && nearest[k].found == nearest[k].want;
-		}
-	}
-}
-
-static inline int
-clamp_beam(const SpfCentroids *centroids, int beam)
-{
-	if (beam > centroids->ngroups)
-		beam = centroids->ngroups;
-	return beam > 1 ? beam : 1;
-}
-
-/* A batch on its way; the arrays are in the caller's scratch. */
-typedef struct Batch
-{
-	const SpfCentroids *centroids;
-	int			m;
-	int			beam;
-	SpfMeeting *meeting;		/* [m] */
-	float	   *group_dist2;	/* [SPF_MEET x beam] */
-	int32_t    *group_id;		/* [SPF_MEET x beam] */
-	int32_t    *start;			/* [ngroups + 1] */
-	int32_t    *group;			/* [beam x m]: the groups to look into, b-nearest of all points */
-	int32_t    *order;			/* [beam x m]: pairs of (b, point), by group */
-} Batch;
-
-size_t
-spf_nearest_scratch(const SpfCentroids *centroids, int m, int beam)
-{
-	beam = clamp_beam(centroids, beam);
-	return (size_t) m * sizeof(SpfMeeting) +
-		sizeof(int32_t) * (2 * SPF_MEET * (size_t) beam + (size_t) centroids->ngroups + 1 +
-						   2 * (size_t) m * (size_t) beam);
-}
-
-static void
-lay_out_batch(Batch *batch, void *scratch)
-{
-	batch->meeting = scratch;
-	batch->group_dist2 = (float *) (batch->meeting + batch->m);
-	batch->group_id = (int32_t *) (batch->group_dist2 + SPF_MEET * batch->beam);
-	batch->start = batch->group_id + SPF_MEET * batch->beam;
-	batch->group = batch->start + batch->centroids->ngroups + 1;
-	batch->order = batch->group + (size_t) batch->m * batch->beam;
-}
-
-/* Where each point will look. */
-static void
-choose_groups(Batch *batch)
-{
-	const SpfCentroids *centroids = batch->centroids;
-
-	for (int i = 0; i < batch->m; i += SPF_MEET)
-	{
-		int			many = batch->m - i < SPF_MEET ? batch->m - i : SPF_MEET;
-		Nearest		nearest[SPF_MEET] = {{0}};
-
-		for (int k = 0; k < many; k++)
-			nearest[k] = (Nearest) {batch->beam, 0, batch->group_id + k * batch->beam,
-			batch->group_dist2 + k * batch->beam};
-		meet_rows(&centroids->packed_groups, 0, centroids->ngroups, 0, batch->meeting + i,
-				  nearest, many);
-		for (int k = 0; k < many; k++)
-			for (int b = 0; b < batch->beam; b++)
-				batch->group[(size_t) b * batch->m + i + k] = nearest[k].id[b];
-	}
-}
-
-/* Some points that look into one group: pairs[count], count <= SPF_MEET. */
-static void
-look_into(Batch *batch, int group, const int32_t *pairs, int count,
-		  int want, int32_t *id, float *dist2, int32_t *found)
-{
-	const SpfCentroids *centroids = batch->centroids;
-	int			first = centroids->start[group];
-	SpfMeeting	meeting[SPF_MEET] = {{0}};
-	Nearest		nearest[SPF_MEET] = {{0}};
-
-	for (int k = 0; k < count; k++)
-	{
-		size_t		i = (size_t) (pairs[k] % batch->m);
-
-		meeting[k] = batch->meeting[i];
-		nearest[k] = (Nearest) {want, found[i], id + i * want, dist2 + i * want};
-	}
-	meet_rows(&centroids->packed, (size_t) centroids->block[group],
-			  centroids->start[group + 1] - first, first, meeting, nearest, count);
-	for (int k = 0; k < count; k++)
-		found[pairs[k] % batch->m] = nearest[k].found;
-}
-
-/*
- * Each point meets its nearest group first, which sets a bar that little of the
- * others passes; then all the others.  Both go group by group.
- */
-void
-spf_nearest(const SpfCentroids *centroids, const SpfCoded *x, int m, int want, int beam,
-			void *scratch, int32_t *id, float *dist2, int32_t *found)
-{
-	Batch		batch = {.centroids = centroids, .m = m};
-
-	memset(found, 0, (size_t) m * sizeof(int32_t));
-	if (centroids->ncentroids < 1 || want < 1)
-		return;
-	batch.beam = clamp_beam(centroids, beam);
-	lay_out_batch(&batch, scratch);
-	for (int i = 0; i < m; i++)
-		spf_meeting_init(&batch.meeting[i], x[i].code, x[i].scale, centroids->padded);
-	choose_groups(&batch);
-	for (int pass = 0; pass < 2; pass++)
-	{
-		const int32_t *label = batch.group + (pass == 0 ? 0 : m);
-		int			pairs = pass == 0 ? m : (batch.beam - 1) * m;
-
-		sort_by_label(label, pairs, centroids->ngroups, batch.start, batch.order);
-		for (int g = 0; g < centroids->ngroups; g++)
-			for (int p = batch.start[g]; p < batch.start[g + 1]; p += SPF_MEET)
-			{
-				int			count = batch.start[g + 1] - p;
-
-				look_into(&batch, g, batch.order + p, count < SPF_MEET ? count : SPF_MEET,
-						  want, id, dist2, found);
-			}
-	}
-}
-
-/*
- * Measured at 50 to 200 groups of real data (128-d, 512-d): the nearest is found for
- * 99.4 to 99.9 of 100, the nearest sixteen for 97.5 to 99.
- */
-int
-spf_default_beam(const SpfCentroids *centroids)
-{
-	return clamp_beam(centroids, (int) (2.5 + sqrt(centroids->ngroups)));
 }
 
 /* ---- steps: everyone ---- */
@@ -653,7 +347,7 @@ options(uint64_t *random, int rounds, double min_share, double max_share)
 {
 	return (SpfKmeansOptions) {
 		.rounds = rounds, .min_share = min_share, .max_share = max_share,
-			.seed = spf_kmeans_random(random),
+			.seed = spf_kmeans_random(random), .seed_points = SEED_POINTS,
 	};
 }
 
@@ -775,25 +469,6 @@ run_step(SpfTrain *train, int step, double share)
 	train->result = spf_centroids_map(train->result_memory);
 }
 
-/* The result is what train->result says. */
-static void
-publish(SpfTrain *train)
-{
-	Head	   *head = train->result_memory;
-
-	head->ngroups = train->result.ngroups;
-	head->ncentroids = train->result.ncentroids;
-}
-
-static void
-pack_groups(const SpfCentroids *result)
-{
-	for (int g = 0; g < result->ngroups; g++)
-		spf_packed_put(&result->packed_groups, (size_t) g,
-					   result->groups + (size_t) g * result->padded, NULL);
-	spf_packed_end(&result->packed_groups, (size_t) result->ngroups);
-}
-
 /*
  * Part the points into groups: the groups' centres come from a sample, then
  * every point goes to the nearest.
@@ -811,11 +486,10 @@ make_groups(SpfTrain *train)
 	result->ngroups = spf_kmeans(train->buffer, taken, train->padded,
 								 train->common->most_groups, &how, train->host,
 								 result->groups, train->assign);
-	pack_groups(result);
-	publish(train);
+	spf_centroids_pack_groups(result);
 	run_step(train, STEP_PART, GROUPS_SHARE);
 	train->common->nlabels = result->ngroups;
-	sort_by_label(train->label, train->n, result->ngroups, train->start, train->order);
+	spf_sort_by_label(train->label, train->n, result->ngroups, train->start, train->order);
 }
 
 /* qsort: (size, label) in one number, largest first. */
@@ -906,34 +580,28 @@ regroup(SpfTrain *train)
 	size_t		padded = (size_t) train->padded;
 	uint64_t	random = item_random(train, -1);
 	SpfKmeansOptions how = options(&random, REGROUP_ROUNDS, 0.5, 1.5);
-	int			most = groups_for(train->nfresh);
+	int			most = spf_groups_for(train->nfresh);
+	int			ngroups = result->ngroups;
 	int32_t    *order = train->host->alloc((size_t) train->nfresh * sizeof(int32_t));
+	int32_t    *start;
 
-	how.warm = result->ngroups > 0;
-	if (!how.warm || result->ngroups > most)
-		result->ngroups = most;
-	result->ngroups = spf_kmeans(train->fresh, train->nfresh, train->padded, result->ngroups,
-								 &how, train->host, result->groups, train->assign);
-	sort_by_label(train->assign, train->nfresh, result->ngroups, result->start, order);
-	result->block[0] = 0;
-	for (int g = 0; g < result->ngroups; g++)
+	how.warm = ngroups > 0;
+	if (!how.warm || ngroups > most)
+		ngroups = most;
+	ngroups = spf_kmeans(train->fresh, train->nfresh, train->padded, ngroups, &how,
+						 train->host, result->groups, train->assign);
+	start = train->host->alloc(((size_t) ngroups + 1) * sizeof(int32_t));
+	spf_sort_by_label(train->assign, train->nfresh, ngroups, start, order);
+	spf_centroids_clear(result);
+	for (int g = 0; g < ngroups; g++)
 	{
-		size_t		at = (size_t) result->block[g] * 16;
-
 		train->host->interrupt();
-		for (int j = result->start[g]; j < result->start[g + 1]; j++, at++)
-		{
-			const float *from = train->fresh + (size_t) order[j] * padded;
-
-			memcpy(result->centroids + (size_t) j * padded, from, padded * sizeof(float));
-			spf_packed_put(&result->packed, at, from, NULL);
-		}
-		spf_packed_end(&result->packed, at);
-		result->block[g + 1] = (int32_t) ((at + 15) / 16);
+		for (int j = start[g]; j < start[g + 1]; j++)
+			spf_centroids_add(result, train->fresh + (size_t) order[j] * padded);
+		spf_centroids_end_group(result);
 	}
-	result->ncentroids = train->nfresh;
-	pack_groups(result);
-	publish(train);
+	spf_centroids_pack_groups(result);
+	train->host->release(start);
 	train->host->release(order);
 }
 
@@ -992,7 +660,7 @@ spf_train_lead(SpfTrain *train, int polish)
 		/* points of one group lie side by side in the order of their old labels */
 		run_step(train, STEP_LABEL, share);
 		train->common->nlabels = train->result.ncentroids;
-		sort_by_label(train->label, train->n, train->common->nlabels, train->start,
+		spf_sort_by_label(train->label, train->n, train->common->nlabels, train->start,
 					  train->order);
 		plan_means(train);
 		run_step(train, STEP_MEANS, 0);

@@ -88,6 +88,45 @@ build_logs_little($node, 'items_v', 'CREATE INDEX items_v ON items USING spfresh
 	'by three processes');
 sql('DROP INDEX items_v');
 
+# ---------------------------------------------------------------- how many workers are planned
+
+# By the pages to be read, which are mostly those of the TOAST table
+sql(<<'SQL');
+CREATE TABLE wide (id int, v vector(1000));
+INSERT INTO wide SELECT i, point(i, 1000) FROM generate_series(1, 600) i;
+CREATE FUNCTION unsafe(v vector) RETURNS vector LANGUAGE plpgsql IMMUTABLE PARALLEL UNSAFE AS
+$$ BEGIN RETURN v; END $$;
+SQL
+cmp_ok(sql("SELECT pg_relation_size('wide')"), '<', 500_000, 'the table itself is small');
+
+# planned SETTINGS, COLUMN: how many workers help
+sub planned
+{
+	my ($settings, $column) = @_;
+
+	$err = '';
+	$node->psql('postgres',
+		"$settings; SET client_min_messages = debug1; CREATE INDEX wide_v ON wide USING spfresh (" . ($column // 'v') . ')',
+		stderr => \$err);
+	sql('DROP INDEX wide_v');
+	return $err =~ /(\d+) workers help/ ? $1 : 0;
+}
+
+is(planned("SET min_parallel_table_scan_size = '2MB'"), 1, 'what is in TOAST counts');
+is(planned("SET min_parallel_table_scan_size = '256kB'; SET maintenance_work_mem = '96MB'"), 2, 'more of it, more workers');
+is(planned("SET min_parallel_table_scan_size = '8MB'"), 0, 'too little of it');
+is(planned("SET min_parallel_table_scan_size = '256kB'; SET maintenance_work_mem = '64MB'"), 1,
+	'each process has 32 MB');
+is(planned("SET min_parallel_table_scan_size = '256kB'; SET max_parallel_maintenance_workers = 0"), 0,
+	'max_parallel_maintenance_workers = 0');
+is(planned("SET min_parallel_table_scan_size = '256kB'", '(unsafe(v)::vector(1000))'), 0,
+	'an expression that is not parallel safe');
+sql('ALTER TABLE wide SET (parallel_workers = 0)');
+is(planned("SET min_parallel_table_scan_size = '256kB'"), 0, 'parallel_workers = 0');
+sql('ALTER TABLE wide SET (parallel_workers = 1)');
+is(planned("SET maintenance_work_mem = '1MB'"), 1, 'parallel_workers = 1');
+sql('DROP TABLE wide');
+
 # ---------------------------------------------------------------- more rows than expected
 
 # The first look underestimates the rows, which all lie in few of the blocks: what is kept of them is not all

@@ -451,6 +451,12 @@ no_interrupt(void)
 {
 }
 
+static size_t
+centroids_space(int padded, int want)
+{
+	return spf_centroids_space(padded, want, spf_groups_for(want));
+}
+
 static SpfCentroids *
 train_together(const SpfPoints *points, int want, int polish, uint64_t seed, int members)
 {
@@ -458,7 +464,7 @@ train_together(const SpfPoints *points, int want, int polish, uint64_t seed, int
 	SpfCentroids *c = host_alloc(sizeof(SpfCentroids));
 	Team		team = {.n = members};
 	SpfKmeansHost leader = host;
-	void	   *result = line_alloc(spf_centroids_space(points->padded, want));
+	void	   *result = line_alloc(centroids_space(points->padded, want));
 	void	   *work = line_alloc(spf_train_space(points->padded, points->n, want));
 
 	progress_last = 0;
@@ -503,8 +509,8 @@ check_shape(const SpfCentroids *c, int want)
 	CHECK(c->start[0] == 0 && c->start[c->ngroups] == c->ncentroids);
 	for (int g = 0; g < c->ngroups; g++)
 		fine = fine && c->start[g] < c->start[g + 1];
-	for (size_t i = 0; i < (size_t) c->ncentroids * c->padded; i++)
-		fine = fine && isfinite(c->centroids[i]);
+	for (int j = 0; j < c->ncentroids; j++)
+		fine = fine && isfinite(c->scales[j]);
 	CHECK(fine);
 	CHECK(!progress_fell && progress_last == 1);
 }
@@ -512,7 +518,7 @@ check_shape(const SpfCentroids *c, int want)
 static float
 distance(const SpfCentroids *c, const float *x, int j)
 {
-	return spf_kernels->l2sq(x, c->centroids + (size_t) j * c->padded, c->padded);
+	return spf_kernels->l2sq_i8(x, c->codes + (size_t) j * c->padded, c->scales[j], c->padded);
 }
 
 /* The nearest of all, by looking at all. */
@@ -539,37 +545,39 @@ true_nearest(const SpfCentroids *c, const float *x, float *dist2)
 static double
 flat_lloyd(const float *x, int n, int padded, int k, int rounds)
 {
-	SpfCentroids c = {.padded = padded, .ngroups = 1, .ncentroids = k};
+	float	   *c = rows(k, padded);
+	float	   *dist2 = malloc((size_t) k * sizeof(float));
 	int32_t    *assign = malloc((size_t) n * sizeof(int32_t));
 	int		   *size = malloc((size_t) k * sizeof(int));
 	double		sum = 0;
 
-	c.centroids = rows(k, padded);
 	for (int j = 0; j < k; j++)
-		memcpy(c.centroids + (size_t) j * padded,
-			   x + (size_t) ((long) j * n / k) * padded, (size_t) padded * sizeof(float));
+		memcpy(c + (size_t) j * padded, x + (size_t) ((long) j * n / k) * padded,
+			   (size_t) padded * sizeof(float));
 	for (int round = 0; round < rounds; round++)
 	{
 		sum = 0;
 		for (int i = 0; i < n; i++)
 		{
-			float		d;
-
-			assign[i] = true_nearest(&c, x + (size_t) i * padded, &d);
-			sum += d;
+			spf_kernels->l2sq_rows(x + (size_t) i * padded, c, k, padded, dist2);
+			assign[i] = 0;
+			for (int j = 1; j < k; j++)
+				if (dist2[j] < dist2[assign[i]])
+					assign[i] = j;
+			sum += dist2[assign[i]];
 		}
 		memset(size, 0, (size_t) k * sizeof(int));
 		for (int i = 0; i < n; i++)
 			size[assign[i]]++;
 		for (int j = 0; j < k; j++)
 			if (size[j] > 0)
-				memset(c.centroids + (size_t) j * padded, 0, (size_t) padded * sizeof(float));
+				memset(c + (size_t) j * padded, 0, (size_t) padded * sizeof(float));
 		for (int i = 0; i < n; i++)
 			for (int d = 0; d < padded; d++)
-				c.centroids[(size_t) assign[i] * padded + d] +=
-					x[(size_t) i * padded + d] / size[assign[i]];
+				c[(size_t) assign[i] * padded + d] += x[(size_t) i * padded + d] / size[assign[i]];
 	}
-	free(c.centroids);
+	free(c);
+	free(dist2);
 	free(assign);
 	free(size);
 	return sum / n;
@@ -602,10 +610,10 @@ test_train(void)
 	CHECK(c->ncentroids > want * 0.98);
 	CHECK(interrupts > 100);
 	/* as the header says, one group being at most a few times the mean; the rest is small */
-	CHECK(memory_peak - before < spf_centroids_space(padded, want) +
+	CHECK(memory_peak - before < centroids_space(padded, want) +
 		  spf_train_space(padded, n, want) +
 		  (size_t) n * (padded * sizeof(float) + padded + 20) + (1 << 20));
-	CHECK(spf_centroids_space(padded, want) < 2 * result + (1 << 16));
+	CHECK(centroids_space(padded, want) < result + (1 << 16));
 	CHECK(spf_train_space(padded, n, want) < result + 8 * (size_t) n + (1 << 16));
 
 	group("the nearest, and the quality");
@@ -808,30 +816,27 @@ test_train_determinism(void)
 
 	group("training: the same for the same seed");
 	CHECK(a->ncentroids == b->ncentroids && a->ngroups == b->ngroups);
-	CHECK(memcmp(a->centroids, b->centroids,
-				 (size_t) a->ncentroids * 32 * sizeof(float)) == 0);
+	CHECK(memcmp(a->codes, b->codes, (size_t) a->ncentroids * 32) == 0);
 	CHECK(memcmp(a->start, b->start, ((size_t) a->ngroups + 1) * sizeof(int32_t)) == 0);
 	free_centroids(b);
 	for (int members = 2; members <= 3; members++)
 	{
 		b = train_together(&points, 150, 2, 9, members);
 		CHECK(a->ncentroids == b->ncentroids);
-		CHECK(memcmp(a->centroids, b->centroids,
-					 (size_t) a->ncentroids * 32 * sizeof(float)) == 0);
+		CHECK(memcmp(a->codes, b->codes, (size_t) a->ncentroids * 32) == 0);
 		CHECK(!progress_fell && progress_last == 1);
 		free_centroids(b);
 	}
 	b = train(&points, 150, 2, 10);
 	CHECK(a->ncentroids != b->ncentroids ||
-		  memcmp(a->centroids, b->centroids,
-				 (size_t) a->ncentroids * 32 * sizeof(float)) != 0);
+		  memcmp(a->codes, b->codes, (size_t) a->ncentroids * 32) != 0);
 	free_centroids(a);
 	free_centroids(b);
 	free(x);
 	free_points(points);
 }
 
-/* Centroids from elsewhere are only grouped: none is lost, none changed, equal ones are one. */
+/* Centroids from elsewhere are only grouped: none is lost, none changed but by rounding, equal ones are one. */
 static void
 test_given(void)
 {
@@ -839,7 +844,7 @@ test_given(void)
 				want = 500;
 	float	   *x = clustered(want, padded, 10, 30, 61);
 	void	   *work = line_alloc(spf_train_space(padded, want, want));
-	void	   *result = line_alloc(spf_centroids_space(padded, want));
+	void	   *result = line_alloc(centroids_space(padded, want));
 	SpfTrain   *t;
 	SpfCentroids c;
 	int			found = 0;
@@ -856,8 +861,8 @@ test_given(void)
 	CHECK(c.ncentroids == want - want / 5 + 1);
 	for (int i = 0; i < want; i++)
 		for (int j = 0; j < c.ncentroids; j++)
-			if (memcmp(x + (size_t) i * padded, c.centroids + (size_t) j * padded,
-					   (size_t) padded * sizeof(float)) == 0)
+			if (distance(&c, x + (size_t) i * padded, j) <
+				1e-4 * spf_kernels->dot(x + (size_t) i * padded, x + (size_t) i * padded, padded))
 			{
 				found++;
 				break;

@@ -15,6 +15,8 @@
 
 /* ---- kernels ---- */
 
+static const SpfKernels *portable_kernels(void);
+
 static void
 check_reductions(Kind kind, int n)
 {
@@ -35,6 +37,9 @@ check_reductions(Kind kind, int n)
 		vf[i] = v[i] = (int8_t) (next_random() % 255 - 127);
 	check(fabs(k->dot(a, b, n) - dot_double(a, b, n)) <= rounding * sqrt(aa * bb) + 1e-38,
 		  "dot", k->dot(a, b, n), dot_double(a, b, n));
+	check(k->dot_double(a, b, n) == portable_kernels()->dot_double(a, b, n) &&
+		  fabs(k->dot_double(a, b, n) - dot_double(a, b, n)) <= 1e-12 * sqrt(aa * bb) + 1e-38,
+		  "dot_double", k->dot_double(a, b, n), dot_double(a, b, n));
 	check(fabs(k->l2sq(a, b, n) - l2sq_double(a, b, n)) <= rounding * (aa + bb) + 1e-38,
 		  "l2sq", k->l2sq(a, b, n), l2sq_double(a, b, n));
 	check(fabs(k->dot_i8(a, v, n) - dot_double(a, vf, n)) <=
@@ -463,7 +468,7 @@ check_replicas_of(int n, int ncand, int want)
 			memcpy(cand[i], x, sizeof(float) * n);
 		dist2[i] = (float) l2sq_double(x, cand[i], n);
 	}
-	count = spf_choose_replicas(x, n, (const float *const *) cand, dist2, ncand, want, chosen);
+	count = spf_choose_replicas(n, (const float *const *) cand, dist2, ncand, want, chosen);
 	check(count == (want < ncand ? want : ncand), "replicas: how many", count, want);
 	for (int k = 0; k < count; k++)
 	{

@@ -189,6 +189,7 @@ const SpfKernels spf_kernels_avx2 = {
 	.name = "avx2",
 	.supported = supported,
 	.dot = dot,
+	.dot_double = dot_double,
 	.l2sq = l2sq,
 	.l2sq_rows = l2sq_rows,
 	.dot_i8 = dot_i8,

@@ -238,6 +238,7 @@ const SpfKernels spf_kernels_avx512 = {
 	.name = "avx512",
 	.supported = supported,
 	.dot = dot,
+	.dot_double = dot_double,
 	.l2sq = l2sq,
 	.l2sq_rows = l2sq_rows,
 	.dot_i8 = dot_i8,

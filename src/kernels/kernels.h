@@ -4,7 +4,7 @@
  *	  The innermost loops, once per instruction set, chosen once at run time.
  *
  * Nothing here knows of PostgreSQL.  Every set of kernels gives the same
- * answers as the portable one: to the bit for integer results, within float
+ * answers as the portable one: to the bit for integer results and dot_double, within float
  * rounding (the order of the additions differs) for the others.
  *
  * Lengths `n` are in elements and always a multiple of 8 (SPF_PAD), pointers
@@ -89,6 +89,12 @@ typedef struct SpfKernels
 
 	/* <a, b> */
 	float		(*dot) (const float *a, const float *b, int n);
+
+	/*
+	 * <a, b> in double precision: sixteen sums side by side, added up in one order by all
+	 * sets, so that it is the same to the bit.
+	 */
+	double		(*dot_double) (const float *a, const float *b, int n);
 
 	/* |a - b|^2 */
 	float		(*l2sq) (const float *a, const float *b, int n);

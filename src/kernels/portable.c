@@ -125,6 +125,20 @@ l2sq_i8(const float *q, const int8_t *v, float scale, int n)
 	return sum_lanes(lane);
 }
 
+static double
+dot_double(const float *a, const float *b, int n)
+{
+	double		lane[2][8] = {{0}};
+
+	for (int i = 0; i < n; i += 8)
+		for (int j = 0; j < 8; j++)
+			lane[i / 8 % 2][j] += (double) a[i + j] * (double) b[i + j];
+	for (int j = 0; j < 8; j++)
+		lane[0][j] += lane[1][j];
+	return ((lane[0][0] + lane[0][4]) + (lane[0][2] + lane[0][6])) +
+		((lane[0][1] + lane[0][5]) + (lane[0][3] + lane[0][7]));
+}
+
 static float
 grid_loss(const float *x, int n, const SpfGrid *grid)
 {
@@ -264,6 +278,7 @@ const SpfKernels spf_kernels_portable = {
 	.name = "portable",
 	.supported = supported,
 	.dot = dot,
+	.dot_double = dot_double,
 	.l2sq = l2sq,
 	.l2sq_rows = l2sq_rows,
 	.dot_i8 = dot_i8,

@@ -187,6 +187,7 @@ const SpfKernels spf_kernels_sse = {
 	.name = "sse",
 	.supported = supported,
 	.dot = dot,
+	.dot_double = dot_double,
 	.l2sq = l2sq,
 	.l2sq_rows = l2sq_rows,
 	.dot_i8 = dot_i8,

@@ -244,6 +244,40 @@ grid_loss(const float *x, int n, const SpfGrid *grid)
 	return out[0] - (out[2] > 0 ? out[1] * out[1] / out[2] : 0);
 }
 
+typedef float F8 __attribute__((vector_size(32)));
+typedef double D8 __attribute__((vector_size(64)));
+
+/* Products of floats are exact, so it does not matter if they are fused with the additions. */
+static inline void
+double_step(const float *a, const float *b, D8 *sum)
+{
+	F8			x;
+	F8			y;
+
+	memcpy(&x, a, sizeof(x));
+	memcpy(&y, b, sizeof(y));
+	*sum += __builtin_convertvector(x, D8) * __builtin_convertvector(y, D8);
+}
+
+static double
+dot_double(const float *a, const float *b, int n)
+{
+	D8			even = {0};
+	D8			odd = {0};
+	int			i = 0;
+
+	for (; i + 16 <= n; i += 16)
+	{
+		double_step(a + i, b + i, &even);
+		double_step(a + i + 8, b + i + 8, &odd);
+	}
+	if (i < n)
+		double_step(a + i, b + i, &even);
+	even += odd;
+	return ((even[0] + even[4]) + (even[2] + even[6])) +
+		((even[1] + even[5]) + (even[3] + even[7]));
+}
+
 /*
  * Sums of looked-up bytes, in words: `all` adds up words of two bytes, `odd`
  * the upper bytes alone, so that the sums of the lower ones are
