@@ -13,7 +13,7 @@
  * any of these are missed.  How many are, and what it takes to find them, the deep ones tell.
  *
  * Queries of users are not rows.  With the query's own row left out, what rows need turned out
- * to be what the real queries of two data sets need, but for 0.005 of recall; moving the
+ * to be what the real queries of two data sets need, but for 0.01 of recall; moving the
  * samples away from the rows (a fifth of the way to another one) is worse: it asks for half as
  * many probes again.  docs/architecture.md has the figures.
  *
@@ -138,7 +138,7 @@ typedef struct SpfCalibrationSample
 	int			found[SPF_CAL_KS];
 	float		ranks[SUM_KS];	/* as nprobe: ks[0] of them, then ks[1], and so on */
 	float		needs[SUM_KS];	/* the same as margins */
-	float		stops[SUM_SHALLOW];	/* margins of the largest k of shallow searches */
+	float		stops[SUM_SHALLOW];	/* what SpfCalibrationRun.stop must be for a shallow search */
 } SpfCalibrationSample;
 
 /* Searches of up to a certain depth, shared by all who measure: each sample is one's own. */
@@ -146,7 +146,8 @@ typedef struct SpfCalibrationRun
 {
 	int			nsamples;		/* queries */
 	int			depth;			/* probes of a search, at most */
-	float		margin;			/* and no more when this is reached, for the largest k */
+	bool		by_rank;		/* scores are no distances, so that there is no margin */
+	float		stop;			/* a margin, or number of probes, that the largest k may reach */
 	int			nks;			/* values of k: the first so many of ks[] */
 	SpfCalibrationSample samples[FLEXIBLE_ARRAY_MEMBER];
 } SpfCalibrationRun;
@@ -268,6 +269,13 @@ note_margins(SpfCalibrator *cal, float score)
 	}
 }
 
+/* What is compared with the run's stop, ks[i] being the largest k. */
+static float
+stop_of(const SpfCalibrator *cal, int i, int rank)
+{
+	return cal->run->by_rank ? rank + 1 : cal->margins[i][rank];
+}
+
 /* The search: all that may be among the nearest goes to cal->met. */
 static void
 search(SpfCalibrator *cal)
@@ -303,7 +311,7 @@ search(SpfCalibrator *cal)
 		if (i >= n)
 			break;
 		note_margins(cal, routes[i].score);
-		if (cal->margins[nks - 1][cal->rank] > cal->run->margin)
+		if (stop_of(cal, nks - 1, cal->rank) > cal->run->stop)
 			break;
 		(void) spf_probe_postings(&cal->probe, &routes[i], 1);
 	}
@@ -434,7 +442,7 @@ note_needs(SpfCalibrator *cal)
 			/* a margin that is not above it would not do */
 			cal->sample->needs[n] = nextafterf(cal->margins[i][rank], FLT_MAX);
 			if (i < SHALLOW_KS)
-				cal->sample->stops[n] = cal->margins[SHALLOW_KS - 1][rank];
+				cal->sample->stops[n] = stop_of(cal, SHALLOW_KS - 1, rank);
 		}
 	}
 }
@@ -536,8 +544,8 @@ compare_needs(const void *a, const void *b)
 }
 
 /*
- * What neighbours need, those that are found by searches that stop at this margin left out, which
- * may be negative.  Returns how many, and in *all the number with those left out.
+ * What neighbours need, without those that searches with this stop find; it may be negative.  Returns
+ * how many, and in *all the number with those left out.
  */
 static int
 collect(const SpfCalibrationRun *run, SpfWanted wanted, float stop, SpfNeed *needs, int *all)
@@ -594,7 +602,7 @@ order_needs(const SpfCalibrationRun *deep, const SpfCalibrationRun *shallow, Spf
 {
 	bool		both = shallow != NULL && wanted.k < SHALLOW_KS;
 	int			all;
-	int			n = collect(deep, wanted, both ? shallow->margin : -1, needs, &all);
+	int			n = collect(deep, wanted, both ? shallow->stop : -1, needs, &all);
 
 	share_out(needs, n, all > 0 ? (double) n / all : 0);
 	if (both && all > 0)
@@ -656,13 +664,14 @@ measure(const SpfCalibrateTeam *team, const SpfCalibrationRun *plan)
 
 /* Measure by deep searches; what they say goes to the result, and a copy of the samples is returned. */
 static SpfCalibrationRun *
-measure_deeply(const SpfCalibrateTeam *team, SpfCalibration *result)
+measure_deeply(const SpfCalibrateTeam *team, bool by_rank, SpfCalibration *result)
 {
 	double		postings = result->postings;
 	SpfCalibrationRun plan = {
 		.nsamples = Max(MIN_DEEP, Min(DEEP_ROOT * sqrt(postings), MAX_DEEP)),
 		.depth = Min(postings, Max(128, 16 * sqrt(postings))),
-		.margin = DEEPEST,
+		.by_rank = by_rank,
+		.stop = by_rank ? INFINITY : DEEPEST,
 		.nks = SPF_CAL_KS
 	};
 	const SpfCalibrationRun *run = measure(team, &plan);
@@ -693,12 +702,13 @@ measure_shallowly(const SpfCalibrateTeam *team, const SpfCalibrationRun *deep,
 				  SpfCalibration *result)
 {
 	SpfNeed    *needs = needs_room(deep, NULL);
-	SpfWanted	wanted = {.k = SHALLOW_KS - 1,.margins = true};
+	SpfWanted	wanted = {.k = SHALLOW_KS - 1,.margins = !deep->by_rank};
 	int			n = order_needs(deep, NULL, wanted, needs);
 	SpfCalibrationRun plan = {
 		.nsamples = deep->nsamples * SHALLOW_SHARE,
 		.depth = deep->depth,
-		.margin = quantile(needs, n, SHALLOW_FOUND),
+		.by_rank = deep->by_rank,
+		.stop = quantile(needs, n, SHALLOW_FOUND),
 		.nks = SHALLOW_KS
 	};
 
@@ -729,7 +739,7 @@ spf_calibrate_together(SpfIndex *index, const SpfCalibrateTeam *team)
 		return;
 	result.postings = meta.counters.postings[0];
 	result.changed = calibration_changes(&meta);
-	deep = measure_deeply(team, &result);
+	deep = measure_deeply(team, meta.metric == SPF_IP, &result);
 	if (result.samples > 0)
 		measure_shallowly(team, deep, &result);
 	pfree(deep);
