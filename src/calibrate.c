@@ -237,7 +237,10 @@ keep_entry(void *state, const uint8_t *block, uint32 mask, const float *est, con
 		if (!(lower[lane] < cal->probe.threshold))
 			continue;
 		ref = spf_posting_ref(cal->index, block, lane);
-		if (spf_record_ref_cmp(&ref, &cal->self) == 0)
+
+		/* what is superseded helps searches, but will be gone before the next calibration */
+		if (spf_record_ref_cmp(&ref, &cal->self) == 0 ||
+			spf_posting_superseded(cal->index, block, lane))
 			continue;
 		if (cal->nmet == cal->space)
 			cal->met = repalloc_huge(cal->met, (cal->space *= 2) * sizeof(SpfMet));
