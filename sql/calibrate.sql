@@ -33,12 +33,13 @@ BEGIN
 	entries := entries / n;
 END
 $$;
+CREATE TABLE truth (query vector(16), ids int[]);
 CREATE PROCEDURE ask() LANGUAGE plpgsql
 SET enable_indexscan = off AS
 $$
 BEGIN
-	DROP TABLE IF EXISTS truth;
-	CREATE TABLE truth AS
+	TRUNCATE truth;
+	INSERT INTO truth
 	WITH queries AS MATERIALIZED (SELECT point(i, 16, 40) AS query FROM generate_series(1000001, 1000120) i)
 	SELECT query, ARRAY(SELECT id FROM items ORDER BY v <-> query LIMIT 100) AS ids FROM queries;
 END
