@@ -8,8 +8,12 @@
  * it what nprobe, or what margin (effort.h), a search needs to find it.  The share of the
  * neighbours of all queries that need less is then known for every number at once: quantiles.
  *
+ * Queries differ much, so that it takes many of them; and deep searches are dear.  So there are two
+ * rounds: few deep searches, and then many that are for few neighbours only, and stop where hardly
+ * any of these are missed.  How many are, and what it takes to find them, the deep ones tell.
+ *
  * Queries of users are not rows.  With the query's own row left out, what rows need turned out
- * to be what the real queries of two data sets need, but for 0.005 of recall; moving the
+ * to be what the real queries of two data sets need, but for 0.01 of recall; moving the
  * samples away from the rows (a fifth of the way to another one) is worse: it asks for half as
  * many probes again.  docs/architecture.md has the figures.
  *
@@ -31,9 +35,10 @@
 #include "route.h"
 
 /* Queries: as many as go with the square root of the postings, as all searches do. */
-#define SAMPLES_ROOT	3
-#define MIN_SAMPLES		100
-#define MAX_SAMPLES		400
+#define DEEP_ROOT		1
+#define MIN_DEEP		64
+#define MAX_DEEP		200
+#define SHALLOW_SHARE	10		/* so many shallow ones for each deep one */
 
 /* Postings whose ways are found at a time, as in scans */
 #define PORTION			8
@@ -42,13 +47,18 @@
 #define LEAST_MARGIN	0.001f
 
 /* A deep search is deep enough at this margin for the largest k. */
-#define DEEPEST			600
+#define DEEPEST			250
 
 static const double targets[SPF_CAL_TARGETS] = {0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999};
 /* targets[] whose neighbours a deep search must not miss */
 #define DEEP_TARGET		5
+/* and what share shallow ones do not miss */
+#define SHALLOW_FOUND	0.995
 
 static const int ks[SPF_CAL_KS] = {1, 10, 30, 100};
+/* of these, the first so many are for shallow searches as well */
+#define SHALLOW_KS		2
+#define SUM_SHALLOW		11
 
 double
 spf_calibration_target(int i)
@@ -128,13 +138,17 @@ typedef struct SpfCalibrationSample
 	int			found[SPF_CAL_KS];
 	float		ranks[SUM_KS];	/* as nprobe: ks[0] of them, then ks[1], and so on */
 	float		needs[SUM_KS];	/* the same as margins */
+	float		stops[SUM_SHALLOW];	/* what SpfCalibrationRun.stop must be for a shallow search */
 } SpfCalibrationSample;
 
 /* Searches of up to a certain depth, shared by all who measure: each sample is one's own. */
 typedef struct SpfCalibrationRun
 {
 	int			nsamples;		/* queries */
-	int			depth;			/* probes of a deep search, at most */
+	int			depth;			/* probes of a search, at most */
+	bool		by_rank;		/* scores are no distances, so that there is no margin */
+	float		stop;			/* a margin, or number of probes, that the largest k may reach */
+	int			nks;			/* values of k: the first so many of ks[] */
 	SpfCalibrationSample samples[FLEXIBLE_ARRAY_MEMBER];
 } SpfCalibrationRun;
 
@@ -155,6 +169,7 @@ typedef struct SpfCalibrator
 	float		kth[SPF_CAL_KS];	/* best scores so far, as scans see them */
 	float	   *margins[SPF_CAL_KS];	/* [rank]: of the postings up to this one, the most */
 	int			rank;
+	float		nearest;		/* score of the first posting's centroid */
 	SpfMet	   *met;
 	int			nmet;
 	int			space;
@@ -166,8 +181,8 @@ typedef struct SpfCalibrator
 
 /*
  * A row's vector, decoded, and its record; false if none was met.  Rows of a built index lie near
- * those that they are like, so drawing them evenly from all of it, by the golden ratio, makes for a fairer
- * sample than chance.
+ * those that they are like, so drawing them evenly from all of it makes for a fairer sample than
+ * chance; and one query after the other finds much of what it needs in the processor's caches.
  */
 static bool
 pick_row(SpfCalibrator *cal, float *x, SpfRecordRef *ref)
@@ -177,8 +192,8 @@ pick_row(SpfCalibrator *cal, float *x, SpfRecordRef *ref)
 
 	for (int tries = 0; tries < 50; tries++)
 	{
-		double		draw = cal->number + (double) tries * cal->run->nsamples;
-		double		place = draw * 0.6180339887498949;
+		double		place = (double) cal->number / cal->run->nsamples +
+			tries * 0.6180339887498949;
 		BlockNumber block = 1 + (BlockNumber) ((place - floor(place)) * (nblocks - 1));
 		Buffer		buf = spf_record_page(index->rel, block, BUFFER_LOCK_SHARE);
 		bool		found = false;
@@ -222,16 +237,19 @@ keep_entry(void *state, const uint8_t *block, uint32 mask, const float *est, con
 		if (!(lower[lane] < cal->probe.threshold))
 			continue;
 		ref = spf_posting_ref(cal->index, block, lane);
-		if (spf_record_ref_cmp(&ref, &cal->self) == 0)
+
+		/* what is superseded helps searches, but will be gone before the next calibration */
+		if (spf_record_ref_cmp(&ref, &cal->self) == 0 ||
+			spf_posting_superseded(cal->index, block, lane))
 			continue;
 		if (cal->nmet == cal->space)
 			cal->met = repalloc_huge(cal->met, (cal->space *= 2) * sizeof(SpfMet));
 		cal->met[cal->nmet].ref = ref;
 		cal->met[cal->nmet].lower = lower[lane];
 		cal->met[cal->nmet++].rank = cal->rank;
-		for (int i = 0; i < SPF_CAL_KS; i++)
+		for (int i = 0; i < cal->run->nks; i++)
 			cal->kth[i] = spf_best_add(&cal->best[i], 2 * est[lane] - lower[lane]);
-		cal->probe.threshold = cal->kth[SPF_CAL_KS - 1];
+		cal->probe.threshold = cal->kth[cal->run->nks - 1];
 	}
 }
 
@@ -239,27 +257,39 @@ keep_entry(void *state, const uint8_t *block, uint32 mask, const float *est, con
 static void
 note_margins(SpfCalibrator *cal, float score)
 {
-	for (int i = 0; i < SPF_CAL_KS; i++)
+	if (cal->rank == 0)
+		cal->nearest = score;
+	for (int i = 0; i < cal->run->nks; i++)
 	{
+		SpfProgress progress = {
+			.probed = cal->rank,.nearest = cal->nearest,.next = score,.best = cal->kth[i],
+			.mean_rank = spf_best_mean_rank(&cal->best[i])
+		};
 		float		before = cal->rank > 0 ? cal->margins[i][cal->rank - 1] : 0;
-		float		margin = 0;
 
-		if (cal->kth[i] < INFINITY && cal->kth[i] > 0)
-			margin = Min(spf_effort_of(cal->rank, score, cal->kth[i]), FLT_MAX);
-		cal->margins[i][cal->rank] = Max(before, margin);
+		cal->margins[i][cal->rank] = Max(before, Min(spf_effort_of(&progress), FLT_MAX));
+		cal->best[i].rank = cal->rank;
 	}
 }
 
-/* The deep search: all that may be among the nearest goes to cal->met. */
-static void
-search_deeply(SpfCalibrator *cal)
+/* What is compared with the run's stop, ks[i] being the largest k. */
+static float
+stop_of(const SpfCalibrator *cal, int i, int rank)
 {
+	return cal->run->by_rank ? rank + 1 : cal->margins[i][rank];
+}
+
+/* The search: all that may be among the nearest goes to cal->met. */
+static void
+search(SpfCalibrator *cal)
+{
+	int			nks = cal->run->nks;
 	SpfWork		work = {0};
 	SpfStream  *stream;
 	SpfRoute	routes[PORTION];
 	int			n = 0;
 
-	for (int i = 0; i < SPF_CAL_KS; i++)
+	for (int i = 0; i < nks; i++)
 	{
 		spf_best_init(&cal->best[i], (double) ks[i] * cal->index->replicas,
 					  SPF_SPARE_BEST);
@@ -285,7 +315,7 @@ search_deeply(SpfCalibrator *cal)
 		if (i >= n)
 			break;
 		note_margins(cal, routes[i].score);
-		if (cal->margins[SPF_CAL_KS - 1][cal->rank] > DEEPEST)
+		if (stop_of(cal, nks - 1, cal->rank) > cal->run->stop)
 			break;
 		(void) spf_probe_postings(&cal->probe, &routes[i], 1);
 	}
@@ -398,7 +428,7 @@ note_needs(SpfCalibrator *cal)
 {
 	int			start = 0;
 
-	for (int i = 0; i < SPF_CAL_KS && cal->nneighbors > 0; start += ks[i++])
+	for (int i = 0; i < cal->run->nks && cal->nneighbors > 0; start += ks[i++])
 	{
 		int			k = Min(ks[i], cal->nneighbors);
 		float		next = k < cal->nneighbors ? cal->neighbors[k].score : INFINITY;
@@ -415,26 +445,10 @@ note_needs(SpfCalibrator *cal)
 
 			/* a margin that is not above it would not do */
 			cal->sample->needs[n] = nextafterf(cal->margins[i][rank], FLT_MAX);
+			if (i < SHALLOW_KS)
+				cal->sample->stops[n] = stop_of(cal, SHALLOW_KS - 1, rank);
 		}
 	}
-}
-
-static int
-compare_floats(const void *a, const void *b)
-{
-	float		x = *(const float *) a;
-	float		y = *(const float *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* What finds these shares of all neighbours, and `least` at least. */
-static void
-quantiles(float *numbers, int n, float least, float *result)
-{
-	qsort(numbers, n, sizeof(float), compare_floats);
-	for (int t = 0; t < SPF_CAL_TARGETS; t++)
-		result[t] = Max(numbers[Min((int) (targets[t] * n), n - 1)], least);
 }
 
 static void
@@ -446,7 +460,7 @@ measure_query(SpfCalibrator *cal)
 	if (!pick_row(cal, x, &cal->self))
 		return;
 	cal->query = spf_index_row_query(index, x);
-	search_deeply(cal);
+	search(cal);
 	read_neighbors(cal);
 	note_needs(cal);
 }
@@ -508,102 +522,234 @@ spf_calibrate_help(SpfIndex *index, void *room, const SpfCalibrateTeam *team)
 	MemoryContextDelete(context);
 }
 
-/* The quantiles of all samples, for each k. */
-static void
-summarize(const SpfCalibrationRun *run, SpfCalibration *result)
+/* ---- what was measured ---- */
+
+/* What a neighbour needs, and its share of all neighbours. */
+typedef struct SpfNeed
 {
-	float	   *ranks = palloc((Size) run->nsamples * ks[SPF_CAL_KS - 1] * sizeof(float));
-	float	   *needs = palloc((Size) run->nsamples * ks[SPF_CAL_KS - 1] * sizeof(float));
-	int			start = 0;
+	float		need;
+	float		share;
+} SpfNeed;
 
-	result->samples = 0;
-	for (int i = 0; i < SPF_CAL_KS; start += ks[i++])
-	{
-		int			n = 0;
-
-		for (int s = 0; s < run->nsamples; s++)
-		{
-			const SpfCalibrationSample *sample = &run->samples[s];
-
-			memcpy(ranks + n, sample->ranks + start, sample->found[i] * sizeof(float));
-			memcpy(needs + n, sample->needs + start, sample->found[i] * sizeof(float));
-			n += sample->found[i];
-		}
-		if (n == 0)
-			return;
-		quantiles(ranks, n, 1, result->nprobe[i]);
-		quantiles(needs, n, LEAST_MARGIN, result->margin[i]);
-	}
-	result->samples = run->nsamples;
-	pfree(ranks);
-	pfree(needs);
-}
-
-/* Measure with searches of up to a certain depth. */
-static void
-measure(const SpfCalibrateTeam *team, int depth, int nsamples, SpfCalibration *result)
+/* The table that is made of needs: of numbers of probes or of margins, for ks[k]. */
+typedef struct SpfWanted
 {
-	SpfCalibrationRun *run = team->room(team->team, offsetof(SpfCalibrationRun, samples) +
-										(Size) nsamples * sizeof(SpfCalibrationSample));
+	int			k;
+	bool		margins;
+} SpfWanted;
 
-	run->depth = depth;
-	run->nsamples = nsamples;
-	team->run(team->team, nsamples);
-	summarize(run, result);
+static int
+compare_needs(const void *a, const void *b)
+{
+	const SpfNeed *x = a;
+	const SpfNeed *y = b;
+
+	return x->need < y->need ? -1 : x->need > y->need;
 }
 
 /*
- * There is but one nearest neighbour of each query, a hundredth of what the hundred nearest
- * tell.  As needs change slowly with k, half of what is said of it comes from the others: a line
- * through them, along log k.
+ * What neighbours need, without those that searches with this stop find; it may be negative.  Returns
+ * how many, and in *all the number with those left out.
+ */
+static int
+collect(const SpfCalibrationRun *run, SpfWanted wanted, float stop, SpfNeed *needs, int *all)
+{
+	int			start = 0;
+	int			n = 0;
+
+	*all = 0;
+	for (int i = 0; i < wanted.k; i++)
+		start += ks[i];
+	for (int s = 0; s < run->nsamples; s++)
+	{
+		const SpfCalibrationSample *sample = &run->samples[s];
+
+		for (int i = start; i < start + sample->found[wanted.k]; i++)
+		{
+			*all += 1;
+			if (stop < 0 || sample->stops[i] > stop)
+				needs[n++].need = wanted.margins ? sample->needs[i] : sample->ranks[i];
+		}
+	}
+	return n;
+}
+
+static void
+share_out(SpfNeed *needs, int n, double share)
+{
+	for (int i = 0; i < n; i++)
+		needs[i].share = share / n;
+}
+
+/* The least need, of those in order, that this share of all neighbours does not exceed. */
+static float
+quantile(const SpfNeed *needs, int n, double target)
+{
+	double		share = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		share += needs[i].share;
+		if (share > target)
+			return needs[i].need;
+	}
+	return needs[n - 1].need;
+}
+
+/*
+ * All needs, in order.  What shallow searches find is by these, and the rest by the deep ones.
+ * Returns how many; 0 if there are none.
+ */
+static int
+order_needs(const SpfCalibrationRun *deep, const SpfCalibrationRun *shallow, SpfWanted wanted,
+			SpfNeed *needs)
+{
+	bool		both = shallow != NULL && wanted.k < SHALLOW_KS;
+	int			all;
+	int			n = collect(deep, wanted, both ? shallow->stop : -1, needs, &all);
+
+	share_out(needs, n, all > 0 ? (double) n / all : 0);
+	if (both && all > 0)
+	{
+		double		rest = 1 - (double) n / all;
+		int			m = collect(shallow, wanted, -1, needs + n, &all);
+
+		share_out(needs + n, m, rest);
+		n += m;
+	}
+	qsort(needs, n, sizeof(SpfNeed), compare_needs);
+	return n;
+}
+
+/* Room for the needs of any k */
+static SpfNeed *
+needs_room(const SpfCalibrationRun *deep, const SpfCalibrationRun *shallow)
+{
+	Size		most = (Size) deep->nsamples * ks[SPF_CAL_KS - 1];
+
+	if (shallow != NULL)
+		most += (Size) shallow->nsamples * ks[SHALLOW_KS - 1];
+	return palloc_extended(most * sizeof(SpfNeed), MCXT_ALLOC_HUGE);
+}
+
+/* The quantiles of all samples, for each k. */
+static void
+summarize(const SpfCalibrationRun *deep, const SpfCalibrationRun *shallow, SpfCalibration *result)
+{
+	SpfNeed    *needs = needs_room(deep, shallow);
+
+	result->samples = 0;
+	for (int i = 0; i < SPF_CAL_KS * 2; i++)
+	{
+		SpfWanted	wanted = {.k = i / 2,.margins = i % 2 == 1};
+		int			n = order_needs(deep, shallow, wanted, needs);
+		float	   *row = wanted.margins ? result->margin[wanted.k] : result->nprobe[wanted.k];
+
+		if (n == 0)
+			return;
+		for (int t = 0; t < SPF_CAL_TARGETS; t++)
+			row[t] = Max(quantile(needs, n, targets[t]), wanted.margins ? LEAST_MARGIN : 1);
+	}
+	result->samples = shallow != NULL ? shallow->nsamples : deep->nsamples;
+	pfree(needs);
+}
+
+/* Search as `plan` says, which has no samples; the samples are the team's until the next measure(). */
+static const SpfCalibrationRun *
+measure(const SpfCalibrateTeam *team, const SpfCalibrationRun *plan)
+{
+	SpfCalibrationRun *run = team->room(team->team, offsetof(SpfCalibrationRun, samples) +
+										(Size) plan->nsamples * sizeof(SpfCalibrationSample));
+
+	*run = *plan;
+	team->run(team->team, run->nsamples);
+	return run;
+}
+
+/* Measure by deep searches; what they say goes to the result, and a copy of the samples is returned. */
+static SpfCalibrationRun *
+measure_deeply(const SpfCalibrateTeam *team, bool by_rank, SpfCalibration *result)
+{
+	double		postings = result->postings;
+	SpfCalibrationRun plan = {
+		.nsamples = Max(MIN_DEEP, Min(DEEP_ROOT * sqrt(postings), MAX_DEEP)),
+		.depth = Min(postings, Max(128, 16 * sqrt(postings))),
+		.by_rank = by_rank,
+		.stop = by_rank ? INFINITY : DEEPEST,
+		.nks = SPF_CAL_KS
+	};
+	const SpfCalibrationRun *run = measure(team, &plan);
+	SpfCalibrationRun *copy;
+	Size		size;
+
+	/*
+	 * Neighbours that are still found near the end say that there are more behind it.  The
+	 * deeper the searches, the fewer will do, or this would be felt.
+	 */
+	summarize(run, NULL, result);
+	while (plan.depth < postings && result->nprobe[SPF_CAL_KS - 1][DEEP_TARGET] > plan.depth / 2)
+	{
+		plan.depth = Min(postings, (double) plan.depth * 4);
+		plan.nsamples = Max(MIN_DEEP / 2, plan.nsamples / 2);
+		run = measure(team, &plan);
+		summarize(run, NULL, result);
+	}
+	size = offsetof(SpfCalibrationRun, samples) + run->nsamples * sizeof(SpfCalibrationSample);
+	copy = palloc(size);
+	memcpy(copy, run, size);
+	return copy;
+}
+
+/* Measure again, by many shallow searches. */
+static void
+measure_shallowly(const SpfCalibrateTeam *team, const SpfCalibrationRun *deep,
+				  SpfCalibration *result)
+{
+	SpfNeed    *needs = needs_room(deep, NULL);
+	SpfWanted	wanted = {.k = SHALLOW_KS - 1,.margins = !deep->by_rank};
+	int			n = order_needs(deep, NULL, wanted, needs);
+	SpfCalibrationRun plan = {
+		.nsamples = deep->nsamples * SHALLOW_SHARE,
+		.depth = deep->depth,
+		.by_rank = deep->by_rank,
+		.stop = quantile(needs, n, SHALLOW_FOUND),
+		.nks = SHALLOW_KS
+	};
+
+	pfree(needs);
+	summarize(deep, measure(team, &plan), result);
+}
+
+/*
+ * There is but one nearest neighbour of each query, a tenth of what the ten nearest tell.  As margins
+ * hardly change with k, half of what is said of it comes from those.
  */
 static void
-smooth(float (*table)[SPF_CAL_TARGETS], float least)
+smooth(SpfCalibration *result)
 {
-	double		along = log((double) ks[1] / ks[0]) / log((double) ks[SPF_CAL_KS - 1] / ks[1]);
-
 	for (int t = 0; t < SPF_CAL_TARGETS; t++)
-	{
-		double		near = log(table[1][t]);
-		double		line = near - along * (log(table[SPF_CAL_KS - 1][t]) - near);
-
-		table[0][t] = Max(exp((log(table[0][t]) + Min(line, near)) / 2), least);
-	}
+		result->margin[0][t] = sqrtf(result->margin[0][t] * result->margin[1][t]);
 }
 
 void
 spf_calibrate_together(SpfIndex *index, const SpfCalibrateTeam *team)
 {
 	SpfCalibration result = {0};
+	SpfCalibrationRun *deep;
 	SpfMeta		meta;
-	double		postings;
-	int			depth;
-	int			nsamples;
 
 	spf_meta_read(index->rel, &meta);
 	if (meta.root_level == 0)
 		return;
 	result.postings = meta.counters.postings[0];
 	result.changed = calibration_changes(&meta);
-	postings = result.postings;
-	nsamples = Max(MIN_SAMPLES, Min(SAMPLES_ROOT * sqrt(postings), MAX_SAMPLES));
-	depth = Min(postings, Max(128, 16 * sqrt(postings)));
-	measure(team, depth, nsamples, &result);
-
-	/*
-	 * Neighbours that are still found near the end say that there are more behind it.  The
-	 * deeper the searches, the fewer will do, or this would be felt.
-	 */
-	while (depth < postings && result.nprobe[SPF_CAL_KS - 1][DEEP_TARGET] > depth / 2)
-	{
-		depth = Min(postings, (double) depth * 4);
-		nsamples = Max(MIN_SAMPLES / 2, nsamples / 2);
-		measure(team, depth, nsamples, &result);
-	}
+	deep = measure_deeply(team, meta.metric == SPF_IP, &result);
+	if (result.samples > 0)
+		measure_shallowly(team, deep, &result);
+	pfree(deep);
 	if (result.samples > 0)
 	{
-		smooth(result.nprobe, 1);
-		smooth(result.margin, LEAST_MARGIN);
+		smooth(&result);
 		spf_meta_set_calibration(index, &result);
 	}
 }

@@ -19,11 +19,17 @@
  * Users' queries are somewhat harder than rows, and a mean over samples is not
  * exact: aim at this share of the misses that the target allows.
  */
-#define MISS_SHARE		0.85
+#define MISS_SHARE		0.92
 
-/* A query may need so many times the probes that queries need on average, and so many more. */
-#define MOST_PROBES		4
-#define MORE_PROBES		16
+/*
+ * A query may take so many times the probes that would do if all took the same number, and so many
+ * more: few need it, and none is much slower than the others.
+ */
+#define MOST_PROBES		1.75
+#define MORE_PROBES		8
+
+/* A query that is nearly a centroid itself is not easier than one with s0 = d times this. */
+#define LEAST_NEAREST	0.25f
 
 /* By what each further round grows. */
 #define ROUND_PROBES	2
@@ -199,15 +205,31 @@ spf_effort_exhausted(SpfEffort *effort, const SpfWork *work, int probed)
 	return true;
 }
 
-bool
-spf_effort_enough(SpfEffort *effort, const SpfWork *work, int probed, float next, float best)
+double
+spf_effort_of(const SpfProgress *progress)
 {
-	if (probed >= effort->nprobe)
+	float		best = progress->best;
+	double		beyond;
+	double		behind;
+	double		root;
+
+	if (!(best > 0 && best < INFINITY))
+		return 0;
+	beyond = progress->next / best;
+	behind = progress->next / Max(progress->nearest, best * LEAST_NEAREST);
+	root = sqrt(1 + progress->mean_rank);
+	beyond *= beyond;
+	return progress->probed * beyond * beyond * beyond * behind * behind / (root * sqrt(root));
+}
+
+bool
+spf_effort_enough(SpfEffort *effort, const SpfWork *work, const SpfProgress *progress)
+{
+	if (progress->probed >= effort->nprobe)
 		effort->stop = SPF_STOP_NPROBE;
-	else if (best < INFINITY && best > 0 &&
-			 spf_effort_of(probed, next, best) >= effort->margin)
+	else if (spf_effort_of(progress) >= effort->margin)
 		effort->stop = SPF_STOP_RECALL;
 	else
-		return spf_effort_exhausted(effort, work, probed);
+		return spf_effort_exhausted(effort, work, progress->probed);
 	return true;
 }

@@ -31,11 +31,26 @@ typedef enum SpfStop
 
 extern const char *spf_stop_name(SpfStop stop);
 
+/* How far a search has come. */
+typedef struct SpfProgress
+{
+	int			probed;			/* postings */
+	float		nearest;		/* score of the first posting's centroid */
+	float		next;			/* and of the one that would be the next */
+	float		best;			/* the k-th best score so far; INFINITY: not so many yet */
+	double		mean_rank;		/* of the postings that the best so far came from, from 0 on */
+} SpfProgress;
+
 /*
- * The effort of a round of a search.  With r postings probed, d the k-th best score so far, and
- * s the score of the next posting's centroid, the next one is worth probing
- * while r * (s / d)^8 stays below `margin`: many postings, and far ones, say that it was
- * enough, and a query whose neighbours are hard to find goes on longer.
+ * The effort of a round of a search.  With r postings probed, d the k-th best score so far, s the
+ * score of the next posting's centroid, s0 that of the nearest, and m the mean rank of
+ * the postings that the best so far came from, the next one is worth probing while
+ *
+ *		r * (s / d)^6 * (s / s0)^2 / (1 + m)^(3/4)
+ *
+ * stays below `margin`: many postings, and far ones, say that it was enough.  A query goes on longer
+ * whose neighbours are hard to find: because all centroids are about as far, or because those
+ * found so far came late.
  */
 typedef struct SpfEffort
 {
@@ -58,26 +73,15 @@ extern void spf_effort_init(SpfEffort *effort, const SpfMeta *meta, double k, in
 extern void spf_effort_start_clock(SpfEffort *effort);
 extern bool spf_effort_out_of_time(const SpfEffort *effort);
 
-/* What margins are compared with. */
-static inline double
-spf_effort_of(int probed, float next, float best)
-{
-	double		ratio = next / best;
-
-	ratio *= ratio;
-	ratio *= ratio;
-	return probed * ratio * ratio;
-}
+/* What margins are compared with; as long as there is no finite best, nothing is enough. */
+extern double spf_effort_of(const SpfProgress *progress);
 
 /* Are bounds reached that hold whatever was found: pages, time? */
 extern bool spf_effort_exhausted(SpfEffort *effort, const SpfWork *work, int probed);
 
-/*
- * Is it enough?  `best` is the k-th best score so far (INFINITY: not so many yet), `next` that of
- * the next posting's centroid.
- */
-extern bool spf_effort_enough(SpfEffort *effort, const SpfWork *work, int probed, float next,
-							  float best);
+/* Is it enough? */
+extern bool spf_effort_enough(SpfEffort *effort, const SpfWork *work,
+							  const SpfProgress *progress);
 
 /* How far a stream looks ahead from the start, when searches go by a margin. */
 #define SPF_EXPECTED_PROBES		32

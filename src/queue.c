@@ -163,7 +163,7 @@ spf_queue_pop(SpfQueue *queue)
  * A run is as long as was asked for, or this share of what is left; the limit of its keys is
  * drawn from so many samples.
  */
-#define RUN_SHARE		32
+#define RUN_SHARE		128
 #define SAMPLES			32
 
 void
@@ -286,7 +286,9 @@ spf_best_init(SpfBest *best, double want, int spare)
 {
 	best->n = 0;
 	best->space = want > SPF_MAX_BEST ? 0 : (int) want + spare;
-	best->uppers = palloc(Max(best->space, 1) * sizeof(float));
+	best->uppers = palloc(Max(best->space, 1) * sizeof(SpfUpper));
+	best->rank = 0;
+	best->ranks = 0;
 }
 
 void
@@ -298,32 +300,39 @@ spf_best_free(SpfBest *best)
 float
 spf_best_add(SpfBest *best, float upper)
 {
-	float	   *heap = best->uppers;
+	SpfUpper   *heap = best->uppers;
+	SpfUpper	added = {upper, best->rank};
 	int			i;
 
 	if (best->space == 0)
+	{
+		best->n++;
+		best->ranks += added.rank;
 		return INFINITY;
+	}
 	if (best->n < best->space)
 	{
-		for (i = best->n++; i > 0 && heap[(i - 1) / 2] < upper; i = (i - 1) / 2)
+		for (i = best->n++; i > 0 && heap[(i - 1) / 2].bound < upper; i = (i - 1) / 2)
 			heap[i] = heap[(i - 1) / 2];
-		heap[i] = upper;
+		heap[i] = added;
+		best->ranks += added.rank;
 	}
-	else if (upper < heap[0])
+	else if (upper < heap[0].bound)
 	{
 		int			child;
 
+		best->ranks += added.rank - heap[0].rank;
 		for (i = 0; (child = 2 * i + 1) < best->n; i = child)
 		{
-			if (child + 1 < best->n && heap[child + 1] > heap[child])
+			if (child + 1 < best->n && heap[child + 1].bound > heap[child].bound)
 				child++;
-			if (heap[child] <= upper)
+			if (heap[child].bound <= upper)
 				break;
 			heap[i] = heap[child];
 		}
-		heap[i] = upper;
+		heap[i] = added;
 	}
-	return best->n < best->space ? INFINITY : heap[0];
+	return best->n < best->space ? INFINITY : heap[0].bound;
 }
 
 /* ---- the set ---- */

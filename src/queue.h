@@ -177,15 +177,24 @@ spf_pool_take(SpfPool *pool)
 /* Where more are wanted than this, no count is kept and nothing passed over. */
 #define SPF_MAX_BEST	1000000
 
+/* One of them, and the number of the posting that it came from. */
+typedef struct SpfUpper
+{
+	float		bound;
+	int			rank;
+} SpfUpper;
+
 /*
  * The smallest `want` bounds seen so far.  Of upper ones: what has a lower bound beyond
  * the largest of them cannot be among the best `want`.
  */
 typedef struct SpfBest
 {
-	float	   *uppers;			/* a max-heap */
+	SpfUpper   *uppers;			/* a max-heap */
 	int			n;
-	int			space;
+	int			space;			/* 0: none are kept, only counted */
+	int			rank;			/* set by the caller: of the posting at hand, from 0 on */
+	double		ranks;			/* the sum of all */
 } SpfBest;
 
 /* So many more than wanted are kept; a few, where bounds are probable, not certain. */
@@ -195,6 +204,13 @@ extern void spf_best_free(SpfBest *best);
 
 /* Note an upper bound; returns what lower bounds must stay below from now on. */
 extern float spf_best_add(SpfBest *best, float upper);
+
+/* How far down the order of postings the best were found, on average. */
+static inline double
+spf_best_mean_rank(const SpfBest *best)
+{
+	return best->n > 0 ? best->ranks / best->n : 0;
+}
 
 /* ---- the set (PostgreSQL's simplehash, kept within queue.c) ---- */
 

@@ -211,12 +211,19 @@ probed_enough(void *state, const SpfRoute *next)
 {
 	SpfScan    *scan = state;
 	int			probed = next - scan->routes;
+	SpfProgress progress;
+
+	scan->best.rank = probed;
 
 	/* those of earlier rounds are scanned again */
 	if (probed < scan->nroutes)
 		return spf_effort_exhausted(&scan->effort, &scan->work, probed);
-	return spf_effort_enough(&scan->effort, &scan->work, probed, next->score,
-							 scan->probe.threshold);
+	progress = (SpfProgress)
+	{
+		.probed = probed,.nearest = scan->routes[0].score,.next = next->score,
+			.best = scan->probe.threshold,.mean_rank = spf_best_mean_rank(&scan->best)
+	};
+	return spf_effort_enough(&scan->effort, &scan->work, &progress);
 }
 
 /* Routes for up to `want` more postings; returns how many there are. */

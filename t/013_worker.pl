@@ -93,6 +93,8 @@ wait_until("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'spfr
 	'mode background: there is one worker, for all to see');
 wait_until(done('a'), 'it does all there is to do');
 is(sql("SELECT last_error IS NULL FROM spfresh_stats('a_v')"), 't', 'without an error');
+wait_until("SELECT calibration_samples > 0 AND calibration_postings BETWEEN postings * 0.75 AND postings * 1.25
+	FROM spfresh_stats('a_v')", 'and measures the index');
 index_is_complete($node, 'a', 'a_v', 'by a worker');
 wait_until("SELECT state = 'idle' FROM pg_stat_activity WHERE backend_type = 'spfresh worker'",
 	'it waits for more')
