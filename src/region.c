@@ -44,9 +44,16 @@ spf_place_of(SpfIndex *index, SpfPageRef head, SpfPlace *place)
 	return found;
 }
 
-/* The live entries of a posting, in order; false if it is gone. */
+/* Postings as they are read: their live entries, before there is a table of all. */
+typedef struct SpfRegionRefs
+{
+	int			n;
+	SpfRecordRef *refs;
+} SpfRegionRefs;
+
+/* Read a posting; false if it is gone. */
 static bool
-load_posting(SpfRegion *region, const SpfRoute *route)
+load_posting(SpfRegion *region, const SpfRoute *route, SpfRegionRefs *live)
 {
 	SpfRegionPosting *posting = &region->postings[region->n];
 	SpfPostingEntries entries;
@@ -58,16 +65,54 @@ load_posting(SpfRegion *region, const SpfRoute *route)
 	posting->total = entries.total;
 	posting->changes = entries.changes;
 	posting->split_at = region->index->split_limit;
-	posting->refs = entries.refs;
-	posting->n = 0;
+	live->refs = entries.refs;
+	live->n = 0;
 	for (int i = 0; i < entries.n; i++)
 	{
 		if (!entries.superseded[i])
-			posting->refs[posting->n++] = entries.refs[i];
+			live->refs[live->n++] = entries.refs[i];
 	}
-	qsort(posting->refs, posting->n, sizeof(SpfRecordRef), spf_record_ref_cmp);
+	posting->n = live->n;
 	pfree(entries.superseded);
 	return true;
+}
+
+static uint32
+hash_ref(SpfRecordRef ref)
+{
+	uint64		key = ((uint64) ref.block << 32) | ((uint32) ref.offset << 16) | ref.version;
+
+	return (uint32) ((key * UINT64CONST(0x9E3779B97F4A7C15)) >> 32);
+}
+
+/* At most half of the places are taken, so looking ends. */
+static void
+make_table(SpfRegion *region, const SpfRegionRefs *live)
+{
+	Size		n = 1;
+	uint32		mask;
+
+	for (int p = 0; p < region->n; p++)
+		n += live[p].n;
+	for (region->nplaces = 64; region->nplaces < 2 * n;)
+		region->nplaces *= 2;
+	mask = region->nplaces - 1;
+	region->entries = palloc_extended(region->nplaces * sizeof(SpfRegionEntry), MCXT_ALLOC_HUGE);
+	for (uint32 e = 0; e < region->nplaces; e++)
+		region->entries[e].ref.block = InvalidBlockNumber;
+	for (int p = 0; p < region->n; p++)
+	{
+		for (int i = 0; i < live[p].n; i++)
+		{
+			uint32		e = hash_ref(live[p].refs[i]) & mask;
+
+			while (BlockNumberIsValid(region->entries[e].ref.block))
+				e = (e + 1) & mask;
+			region->entries[e].ref = live[p].refs[i];
+			region->entries[e].posting = p;
+		}
+		pfree(live[p].refs);
+	}
 }
 
 void
@@ -75,29 +120,55 @@ spf_region_load(SpfRegion *region, SpfIndex *index, int level, const float *x, i
 {
 	SpfMeta		meta;
 	SpfRoute   *routes = palloc(want * sizeof(SpfRoute));
-	int			n;
+	SpfRegionRefs *live = palloc(want * sizeof(SpfRegionRefs));
+	int			n = 0;
 
 	region->index = index;
 	region->level = level;
 	region->n = 0;
 	region->postings = palloc(want * sizeof(SpfRegionPosting));
 	spf_meta_read(index->rel, &meta);
-	if (level >= meta.root_level)
-		return;
-	n = spf_route_nearest(index, &meta, spf_index_placement_query(index, x), level, want,
-						  routes);
+	if (level < meta.root_level)
+		n = spf_route_nearest(index, &meta, spf_index_placement_query(index, x), level, want,
+							  routes);
 	for (int i = 0; i < n; i++)
-		region->n += load_posting(region, &routes[i]);
+		region->n += load_posting(region, &routes[i], &live[region->n]);
+	make_table(region, live);
+	pfree(live);
 	pfree(routes);
+}
+
+int
+spf_region_holders(const SpfRegion *region, SpfRecordRef ref, int *has)
+{
+	uint32		mask = region->nplaces - 1;
+	int			n = 0;
+
+	for (uint32 e = hash_ref(ref) & mask; BlockNumberIsValid(region->entries[e].ref.block);
+		 e = (e + 1) & mask)
+	{
+		const SpfRegionEntry *entry = &region->entries[e];
+
+		/* a posting may have two entries of a record, after a crash */
+		if (n < SPF_REGION_HAS && spf_record_ref_cmp(&entry->ref, &ref) == 0 &&
+			(n == 0 || has[n - 1] != entry->posting))
+			has[n++] = entry->posting;
+	}
+	return n;
 }
 
 bool
 spf_region_holds(const SpfRegion *region, int p, SpfRecordRef ref)
 {
-	const SpfRegionPosting *posting = &region->postings[p];
+	int			has[SPF_REGION_HAS];
+	int			n = spf_region_holders(region, ref, has);
 
-	return bsearch(&ref, posting->refs, posting->n, sizeof(SpfRecordRef),
-				   spf_record_ref_cmp) != NULL;
+	for (int i = 0; i < n; i++)
+	{
+		if (has[i] == p)
+			return true;
+	}
+	return false;
 }
 
 int
@@ -143,30 +214,31 @@ is_near(const SpfRegionVector *vector, int p)
 void
 spf_region_look(const SpfRegion *region, int except, SpfRegionVector *vector)
 {
-	int			padded = region->index->padded;
-	float		has_dist2[SPF_REGION_HAS];
+	int			has[SPF_REGION_HAS];
+	int			n = spf_region_holders(region, vector->ref, has);
 
 	vector->nhas = vector->nnear = 0;
+	for (int i = 0; i < n; i++)
+	{
+		if (has[i] != except)
+			vector->has[vector->nhas++] = has[i];
+	}
 	for (int p = 0; p < region->n; p++)
 	{
-		float		d2;
-
-		if (p == except)
-			continue;
-		d2 = spf_kernels->l2sq(vector->x, region->postings[p].route.centroid, padded);
-		note_near(vector, p, d2);
-		if (vector->nhas < SPF_REGION_HAS && spf_region_holds(region, p, vector->ref))
-		{
-			has_dist2[vector->nhas] = d2;
-			vector->has[vector->nhas++] = p;
-		}
+		if (p != except)
+			note_near(vector, p, spf_kernels->l2sq(vector->x, region->postings[p].route.centroid,
+												   region->index->padded));
 	}
 	for (int h = 0; h < vector->nhas; h++)
 	{
-		if (is_near(vector, vector->has[h]))
+		int			p = vector->has[h];
+
+		if (is_near(vector, p))
 			continue;
-		vector->dist2[vector->nnear] = has_dist2[h];
-		vector->near[vector->nnear++] = vector->has[h];
+		vector->dist2[vector->nnear] = spf_kernels->l2sq(vector->x,
+														 region->postings[p].route.centroid,
+														 region->index->padded);
+		vector->near[vector->nnear++] = p;
 	}
 }
 
