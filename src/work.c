@@ -29,16 +29,33 @@ spf_work_item(SpfWorkKind kind, SpfPageRef posting)
 }
 
 /*
- * Items of a kind are added to a list of up to so many.  Those at the end of the list may have to wait for
- * the oldest snapshot, and must not keep others out.
+ * Places of the list that only retired postings can have: their pages are what splits take, and nothing else must keep
+ * them out.
+ */
+#define FREE_PLACES		96
+
+/*
+ * Items of a kind are added as long as the others' part of the list has no more than so many.  Those that may have to
+ * wait for the oldest snapshot must not keep the rest out.
  */
 static const int quotas[] = {
-	[SPF_WORK_REASSIGN] = SPF_WORK_ITEMS,
-	[SPF_WORK_MERGE] = SPF_WORK_ITEMS * 3 / 4,
-	[SPF_WORK_SWEEP] = SPF_WORK_ITEMS / 2,
-	[SPF_WORK_FREE] = SPF_WORK_ITEMS / 2,
-	[SPF_WORK_RECLUSTER] = SPF_WORK_ITEMS * 3 / 4,
+	[SPF_WORK_REASSIGN] = SPF_WORK_ITEMS - FREE_PLACES,
+	[SPF_WORK_MERGE] = (SPF_WORK_ITEMS - FREE_PLACES) * 3 / 4,
+	[SPF_WORK_SWEEP] = (SPF_WORK_ITEMS - FREE_PLACES) / 2,
+	[SPF_WORK_FREE] = FREE_PLACES,
+	[SPF_WORK_RECLUSTER] = (SPF_WORK_ITEMS - FREE_PLACES) * 3 / 4,
 };
+
+/* Is there room for an item of this kind? */
+static bool
+has_room(const SpfWorkList *list, SpfWorkKind kind)
+{
+	int			nfree = 0;
+
+	for (int i = 0; i < list->nitems; i++)
+		nfree += list->items[i].kind == SPF_WORK_FREE;
+	return (kind == SPF_WORK_FREE ? nfree : list->nitems - nfree) < quotas[kind];
+}
 
 /* Is it left for vacuum where there is no room? */
 static bool
@@ -109,7 +126,7 @@ spf_work_note(SpfIndex *index, const SpfCounters *delta, const SpfWorkItem *item
 	{
 		if (is_listed(change.list, &items[i]))
 			continue;
-		if (change.list->nitems < quotas[items[i].kind])
+		if (has_room(change.list, items[i].kind))
 			change.list->items[change.list->nitems++] = items[i];
 		else if (!may_wait(items[i].kind))
 			change.list->survey = SPF_META_BLOCK + 1;
@@ -130,7 +147,7 @@ spf_work_read(const SpfIndex *index, SpfWorkList *list)
 }
 
 void
-spf_work_done(SpfIndex *index, const SpfWorkItem *item, const SpfCounters *delta)
+spf_work_done(SpfIndex *index, const SpfWorkItem *items, int nitems, const SpfCounters *delta)
 {
 	SpfListChange change;
 	int			to = 0;
@@ -139,12 +156,17 @@ spf_work_done(SpfIndex *index, const SpfWorkItem *item, const SpfCounters *delta
 	for (int i = 0; i < items_of(change.list); i++)
 	{
 		const SpfWorkItem *other = &change.list->items[i];
+		bool		done = false;
 
-		if (other->kind != item->kind || !SpfPageRefEquals(other->posting, item->posting))
+		for (int j = 0; j < nitems && !done; j++)
+			done = other->kind == items[j].kind &&
+				SpfPageRefEquals(other->posting, items[j].posting);
+		if (!done)
 			change.list->items[to++] = *other;
 	}
 	change.list->nitems = to;
-	spf_counters_add(&change.meta->counters, delta);
+	if (delta != NULL)
+		spf_counters_add(&change.meta->counters, delta);
 	finish_change(&change);
 }
 
@@ -227,27 +249,27 @@ int
 spf_work_survey(SpfIndex *index)
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(index->rel);
-	SpfWorkItem items[SPF_WORK_ITEMS];
 	SpfWorkList list;
 	BlockNumber block;
-	int			n = 0;
+	int			known;
 
 	spf_work_read(index, &list);
+	known = list.nitems;
 	for (block = list.survey; block < nblocks; block++)
 	{
-		bool		room;
+		SpfWorkItem item;
 
 		spf_vacuum_delay_point();
-		if (!spf_work_look(index, block, NULL, &items[n]))
+		if (!spf_work_look(index, block, NULL, &item) || is_listed(&list, &item))
 			continue;
-		room = list.nitems + n < quotas[items[n].kind];
+		if (has_room(&list, item.kind))
+			list.items[list.nitems++] = item;
 
 		/* what waits already must not keep other things out: then it is left for vacuum */
-		if (!room && !(may_wait(items[n].kind) && list.nitems >= quotas[items[n].kind]))
+		else if (!may_wait(item.kind))
 			break;
-		n += room && !is_listed(&list, &items[n]);
 	}
 	set_survey(index, block < nblocks ? block : 0);
-	spf_work_note(index, NULL, items, n);
-	return n;
+	spf_work_note(index, NULL, list.items + known, list.nitems - known);
+	return list.nitems - known;
 }
