@@ -12,6 +12,7 @@
 
 #include "mb/pg_wchar.h"
 
+#include "patch.h"
 #include "work.h"
 
 bool		spf_work_noted = false;
@@ -83,13 +84,17 @@ is_listed(const SpfWorkList *list, const SpfWorkItem *item)
 	return false;
 }
 
-/* A change of the list, begun and finished. */
+/*
+ * A change of the list, begun and finished.  Every search reads the meta page: it must not be locked for longer than
+ * it takes.
+ */
 typedef struct SpfListChange
 {
 	Buffer		buf;
-	SpfWrite	write;
+	SpfPatch	patch;
 	SpfMeta    *meta;
 	SpfWorkList *list;
+	int			before;			/* items there were */
 } SpfListChange;
 
 static void
@@ -98,17 +103,22 @@ begin_change(SpfListChange *change, SpfIndex *index)
 	Page		page;
 
 	change->buf = spf_meta_lock(index->rel);
-	spf_write_begin(&change->write, index->rel, index->building);
-	page = spf_write_page(&change->write, change->buf, false);
+	page = spf_patch_begin(&change->patch, index->rel, change->buf, index->building);
 	change->meta = spf_meta_of(page);
 	change->list = spf_meta_work(page);
+	change->before = items_of(change->list);
 }
 
 static void
 finish_change(SpfListChange *change)
 {
+	int			items = Max(change->before, items_of(change->list));
+
 	spf_meta_seal(change->meta);
-	spf_write_finish(&change->write);
+	spf_patch_part(&change->patch, change->meta, sizeof(SpfMeta));
+	spf_patch_part(&change->patch, change->list,
+				   offsetof(SpfWorkList, items) + items * sizeof(SpfWorkItem));
+	spf_patch_finish(&change->patch);
 	UnlockReleaseBuffer(change->buf);
 }
 
