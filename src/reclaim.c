@@ -3,7 +3,7 @@
  * reclaim.c
  *	  Postings that were retired are freed, when nobody can be on the way to them any more.
  *
- * Splits retire as many pages as they fill anew.  What they retired shortly before is ripe by the time of the
+ * Each split retires a posting and needs pages for two or three.  What they retired shortly before is ripe by the time of the
  * next ones, mostly; so they free it themselves, and the file need not grow while background work has
  * other things to do.
  *
