@@ -178,8 +178,8 @@ CONTROL = "no vector index"
 
 
 def measure_rate(churn):
-    """Searches while so many rows a second are replaced: in the table that is searched, and, for what the machine itself
-    does to latencies, in another one that has no vector index."""
+    """Searches while so many rows a second are replaced: in the table that is searched, and, for what the machine
+    itself does to latencies, in another one that has no vector index."""
     if OURS not in churn.names or not churn.chosen.clients:
         return
     rows = part_rows(churn)
@@ -209,4 +209,5 @@ def measure_rate(churn):
     churn.note_log()
 
 
-PARTS = {"rate": measure_rate, "empty": measure_empty, "update": measure_update, "refill": measure_refill, "window": measure_window}
+PARTS = {"rate": measure_rate, "empty": measure_empty, "update": measure_update, "refill": measure_refill,
+         "window": measure_window}

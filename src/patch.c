@@ -3,9 +3,9 @@
  * patch.c
  *	  A small change of one page, of which it is known what it touches.
  *
- * See patch.h.  The WAL record is one of generic WAL (generic_xlog.c): for each page a list of fragments, each an
- * offset, a length, and the bytes that are there now.  Replaying it zeroes what lies between pd_lower and
- * pd_upper, as it is here at all times.
+ * See patch.h.  The WAL record is one of generic WAL (generic_xlog.c): for each page a list of
+ * fragments, each an offset, a length, and the bytes that are there now.  Replaying it zeroes what
+ * lies between pd_lower and pd_upper, as it is here at all times.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,13 +3,13 @@
  * patch.h
  *	  A small change of one page, of which it is known what it touches.
  *
- * What happens for each row that comes (a record, its entries, another address of a record) changes some bytes of a
- * page.  Generic WAL finds out which by comparing two copies of the page byte by byte, which takes longer than the
- * change.  Here the one who makes the change says where it is; compared, and logged, is only that, as the same
- * generic WAL record.
+ * What happens for each row that comes (a record, its entries, another address of a record) changes
+ * some bytes of a page.  Generic WAL finds out which by comparing two copies of the page byte by
+ * byte, which takes longer than the change.  Here the one who makes the change says where it is;
+ * compared, and logged, is only that, as the same generic WAL record.
  *
- * The page is locked exclusively by the caller.  It is changed in a copy, so an error before spf_patch_finish leaves it as
- * it was; giving up needs no call.
+ * The page is locked exclusively by the caller.  It is changed in a copy, so an error before
+ * spf_patch_finish leaves it as it was; giving up needs no call.
  *
  *-------------------------------------------------------------------------
  */

@@ -208,9 +208,9 @@ move(SpfReassign *re, const SpfRegionVector *vector, const int *chosen, int n)
 }
 
 /*
- * Could the posting that is looked at take a vector that it does not have?  Not where it is further away than the worst
- * of those that have it is bad, by SOAR's measure: a posting is at least as bad as it is far.  Where some are beyond the
- * region, it would have to be the nearest.
+ * Could the posting that is looked at take a vector that it does not have?  Not where it is further
+ * away than the worst of those that have it is bad, by SOAR's measure: a posting is at least as bad
+ * as it is far.  Where some are beyond the region, it would have to be the nearest.
  */
 static bool
 may_take(const SpfReassign *re, const float *x, const int *has, int nhas)

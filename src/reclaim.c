@@ -3,9 +3,9 @@
  * reclaim.c
  *	  Postings that were retired are freed, when nobody can be on the way to them any more.
  *
- * Each split retires a posting and needs pages for two or three.  What they retired shortly before is ripe by the time of the
- * next ones, mostly; so they free it themselves, and the file need not grow while background work has
- * other things to do.
+ * Each split retires a posting and needs pages for two or three.  What splits retired shortly before
+ * is ripe by the time of the next ones, mostly; so they free it themselves, and the file need not
+ * grow while background work has other things to do.
  *
  * Locks: one page at a time.
  *
