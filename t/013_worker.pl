@@ -217,6 +217,7 @@ is(queued('f'), 0, 'which does it all');
 # Splits take the pages that splits before them retired; what else is to be done keeps nobody from that.
 make_table('singles');
 sql(<<'SQL');
+SET spfresh.rebalance = background;
 DO $$
 BEGIN
 	FOR i IN 1 .. 3000 LOOP
