@@ -123,6 +123,26 @@ class Writer:
                 "rows_per_second": (last - first) / seconds, **latencies(entries[:, 0]),
                 "wal_bytes_per_row": (self.wal() - before) / (last - first)}, entries
 
+    def replaced(self, table, first, live, rows, rate, seconds):
+        """Rows come from `first` on, past the last one with the first again, and the one that came `live` rows before
+        goes, in one transaction each, `rate` a second (0: as fast as it goes), for so long."""
+        begun = time.time()
+        with tempfile.TemporaryDirectory(prefix="spfresh-pgbench-") as folder:
+            script, prefix = os.path.join(folder, "replace.sql"), os.path.join(folder, "log")
+            with open(script, "w", encoding="utf-8") as file:
+                file.write("\\set row :row + 1\n"
+                           f"\\set new mod(:row, {rows})\n\\set old mod(:row - {live}, {rows})\n"
+                           "BEGIN;\n"
+                           f"INSERT INTO {table} (id, v) SELECT id, v FROM pool WHERE id = :new;\n"
+                           f"DELETE FROM {table} WHERE id = :old;\nEND;\n")
+            command = self.database.arguments("pgbench") + [
+                "-n", "-M", "prepared", "--log", f"--log-prefix={prefix}", "-f", script, "-D", f"row={first - 1}",
+                "-c", "1", "-T", str(seconds), *(["-R", str(rate)] if rate else []), self.database.name]
+            run_program(self.database, command)
+            entries = read_log(prefix)
+        return {"rows": len(entries), "begun": begun, "ended": time.time(),
+                "rows_per_second": len(entries) / seconds, **percentiles(entries[:, 0])}
+
     def copy(self, table, first, last):
         """Rows by one COPY from a file on the server."""
         path = os.path.join(self.server.folder, "batch.copy")

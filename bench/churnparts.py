@@ -6,6 +6,7 @@ from building import ProgressWatch, build, inspected, timed_statement
 from churning import OURS, live_truth, wait_idle
 from loading import create_table
 from methods import BASELINE, METHODS
+from observing import Searchers
 from searching import recall
 
 UPDATED = 10000
@@ -171,4 +172,43 @@ def finished(churn, part, table, steps):
     churn.note_log()
 
 
-PARTS = {"empty": measure_empty, "update": measure_update, "refill": measure_refill, "window": measure_window}
+# ---- latency at a set rate of changes ----
+
+RATE_SECONDS = 10
+CONTROL = "no vector index"
+
+
+def measure_rate(churn):
+    """Searches while so many rows a second are replaced: in the table that is searched, and, for what the machine
+    itself does to latencies, in another one that has no vector index."""
+    if OURS not in churn.names or not churn.chosen.clients:
+        return
+    rows = part_rows(churn)
+    live = rows // 2
+    table, other = started(churn, live), "items_other"
+    create_table(churn.database, other, churn.data)
+    churn.writer.fill(other, 0, live)
+    for name in (table, other):
+        churn.database.run(f"CREATE INDEX ON {name} (id); ALTER TABLE {name} SET (autovacuum_enabled = on);")
+    churn.settings.setdefault(OURS, {})
+    came = {table: live, other: live}
+    for rate in churn.chosen.change_rates:
+        for changed in (other, table):
+            settle(churn, table)
+            quiet = churn.searched(OURS, table)
+            with Searchers(churn.database, table, churn.data, churn.chosen.k, {}, churn.chosen.clients,
+                           churn.chosen.search_rate) as searchers:
+                taken = churn.writer.replaced(changed, came[changed], live, rows, rate, RATE_SECONDS)
+            came[changed] += taken["rows"]
+            entry = {"part": "rate", "method": OURS if changed == table else CONTROL, "rate": rate, "changes": taken,
+                     "quiet": quiet, "search": searchers.between(taken["begun"], taken["ended"]),
+                     "index_bytes": index_bytes(churn, table)}
+            churn.results.add("parts", entry)
+            churn.progress.say(f"{taken['rows_per_second']:,.0f} rows/s into a table with {entry['method']}: search p99 "
+                               f"{entry['search']['p99_ms']:.2f} ms, in quiet {quiet['p99_ms']:.2f} ms")
+    churn.database.run(f"DROP TABLE {table}, {other};")
+    churn.note_log()
+
+
+PARTS = {"rate": measure_rate, "empty": measure_empty, "update": measure_update, "refill": measure_refill,
+         "window": measure_window}

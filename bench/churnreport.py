@@ -200,6 +200,17 @@ def update_lines(values):
                   "of these HOT"], rows)
 
 
+def rate_lines(values):
+    """Latencies of searches at set rates of changes."""
+    rows = [[f"{entry['rate']:,.0f}" if entry["rate"] else "as fast as one client can", entry["method"],
+             f"{entry['changes']['rows_per_second']:,.0f}", number(entry["changes"]["p99_ms"]),
+             number(entry["quiet"]["p50_ms"]), number(entry["quiet"]["p99_ms"]),
+             *latency_cells(entry["search"], entry["quiet"])]
+            for entry in values["parts"] if entry["part"] == "rate" and entry["search"] and entry["quiet"]]
+    return table(["rows replaced a second", "in a table with", "reached", "their p99 ms", "quiet p50 ms", "quiet p99 ms",
+                  "p50 ms", "p95 ms", "p99 ms", "max ms", "searches", "p99, of quiet"], rows)
+
+
 def cycle_lines(values):
     rows = []
     for entry in values["parts"]:
@@ -226,8 +237,8 @@ def log_lines(values):
 def markdown(values):
     """All tables of one results file."""
     return assembled(values, (goal_lines, recall_lines, equal_lines, reached_lines, figure_lines, work_lines,
-                              write_lines, search_lines, rival_lines, empty_lines, update_lines, cycle_lines,
-                              log_lines))
+                              write_lines, search_lines, rival_lines, rate_lines, empty_lines, update_lines,
+                              cycle_lines, log_lines))
 
 
 def publish(results):

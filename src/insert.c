@@ -163,7 +163,7 @@ find_matches(const SpfIndex *index, SpfPageRef head, const SpfEntryNumbers *numb
 		CHECK_FOR_INTERRUPTS();
 		if (!BufferIsValid(buf))
 			break;
-		if (pages++ > RelationGetNumberOfBlocks(index->rel))
+		if ((++pages & 63) == 0 && pages > RelationGetNumberOfBlocks(index->rel))
 			spf_page_corrupted(index->rel, head.block, "A posting's pages have no end.");
 		spf_posting_view(index, buf, &view);
 		for (int b = 0; b < spf_posting_nblocks(index, &view); b++)

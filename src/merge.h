@@ -13,14 +13,7 @@
 #include "index.h"
 #include "meta.h"
 #include "page.h"
-
-/* What became of an attempt. */
-typedef enum SpfOutcome
-{
-	SPF_DONE,
-	SPF_NOTHING,				/* not needed, or not possible as things are */
-	SPF_LATER					/* somebody else is at it, or scans may still need what is there */
-} SpfOutcome;
+#include "work.h"
 
 /*
  * Dissolve a posting with less than merge_limit entries: its members go to the nearest others that

@@ -15,6 +15,7 @@
 #include "storage/freespace.h"
 #include "storage/indexfsm.h"
 
+#include "patch.h"
 #include "posting.h"
 
 #define POSTING_HEAD		0x0001
@@ -437,7 +438,7 @@ spf_posting_append(const SpfIndex *index, SpfPageRef head, int level, const SpfE
 {
 	SpfPostingView view;
 	Buffer		buf = lock_live_head(index, spf_page_pin(index->rel, head.block), head, &view);
-	SpfWrite	write;
+	SpfPatch	patch;
 	Page		page;
 
 	*due = SPF_NOT_DUE;
@@ -454,14 +455,17 @@ spf_posting_append(const SpfIndex *index, SpfPageRef head, int level, const SpfE
 		UnlockReleaseBuffer(buf);
 		return SPF_APPEND_FULL;
 	}
-	spf_write_begin(&write, index->rel, index->building);
-	page = spf_write_page(&write, buf, false);
+	page = spf_patch_begin(&patch, index->rel, buf, index->building);
 	add_entry(index, page, entry);
 	SpfPagePosting(page)->total++;
 	if (!entry->moved)
 		count_changes(SpfPagePosting(page), 1);
 	*due = how_due(SpfPagePosting(page)->total, view.split_at);
-	spf_write_finish(&write);
+	spf_patch_part(&patch, page, POSTING_BLOCKS(page) - (uint8_t *) page);
+	spf_patch_part(&patch, POSTING_BLOCKS(page) +
+				   (Size) (view.used / index->shape.lanes) * index->block_bytes,
+				   index->block_bytes);
+	spf_patch_finish(&patch);
 	UnlockReleaseBuffer(buf);
 	return SPF_APPENDED;
 }

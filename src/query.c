@@ -84,15 +84,22 @@ make_table(SpfQuery *query)
 	for (int g = 0; g < groups; g++)
 	{
 		float		sum[16] = {0.5f};	/* for the rounding of all */
+		uint8_t		steps[16];	/* in a place that nothing else can be in, so that all are converted at once */
+
+		float		part[4];
+
+		for (int j = 0; j < 4; j++)
+			part[j] = (float) (query->q[4 * g + j] * inverse);
 
 		/* all bits at their worse value, then the nibbles with 1, 2, 4, 8 more bits */
 		for (int j = 0; j < 4; j++)
-			sum[0] -= (float) fmin(0, query->q[4 * g + j] * inverse);
+			sum[0] -= part[j] < 0 ? part[j] : 0;
 		for (int j = 0; j < 4; j++)
 			for (int low = 0; low < 1 << j; low++)
-				sum[(1 << j) + low] = sum[low] + (float) (query->q[4 * g + j] * inverse);
+				sum[(1 << j) + low] = sum[low] + part[j];
 		for (int nibble = 0; nibble < 16; nibble++)
-			query->lut[16 * g + nibble] = (uint8_t) (int) sum[nibble];
+			steps[nibble] = (uint8_t) (int) sum[nibble];
+		memcpy(query->lut + 16 * g, steps, sizeof(steps));
 	}
 	query->lut_delta = to_float(widest / 255);
 	query->lut_base = to_float(-0.5 * total * planes);

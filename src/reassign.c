@@ -208,6 +208,47 @@ move(SpfReassign *re, const SpfRegionVector *vector, const int *chosen, int n)
 }
 
 /*
+ * Could the posting that is looked at take a vector that it does not have?  Not where it is further
+ * away than the worst of those that have it is bad, by SOAR's measure: a posting is at least as bad
+ * as it is far.  Where some are beyond the region, it would have to be the nearest.
+ */
+static bool
+may_take(const SpfReassign *re, const float *x, const int *has, int nhas)
+{
+	const SpfRegionPosting *postings = re->region.postings;
+	int			padded = re->index->padded;
+	double		dist2[SPF_REGION_HAS];
+	double		worst = 0;
+	int			nearest = 0;
+
+	for (int i = 0; i < nhas; i++)
+	{
+		dist2[i] = spf_kernels->l2sq(x, postings[has[i]].route.centroid, padded);
+		if (dist2[i] < dist2[nearest])
+			nearest = i;
+	}
+	for (int i = 0; i < nhas && nhas >= re->index->replicas; i++)
+	{
+		double		bad = dist2[i];
+
+		for (int j = 0; j < nhas && i != nearest; j++)
+		{
+			double		product;
+
+			if (j == i || dist2[j] == 0)
+				continue;
+			product = (dist2[j] + dist2[i] -
+					   spf_kernels->l2sq(postings[has[i]].route.centroid,
+										 postings[has[j]].route.centroid, padded)) / 2;
+			bad += product * product / dist2[j];
+		}
+		worst = Max(worst, bad);
+	}
+	return spf_kernels->l2sq(x, postings[re->self].route.centroid, padded) <
+		Max(worst, dist2[nearest]);
+}
+
+/*
  * Look at a candidate itself.  Where one of its entries is beyond the region, only another nearest posting is
  * a reason to move: which replica is best cannot be told.
  */
@@ -219,6 +260,10 @@ decide(SpfReassign *re, SpfRecordRef ref, const float *x)
 	int			same = 0;
 	int			n;
 
+	vector.nhas = spf_region_holders(&re->region, ref, vector.has);
+	if (vector.nhas > 0 && !is_in(re->self, vector.has, vector.nhas) &&
+		!may_take(re, x, vector.has, vector.nhas))
+		return;
 	spf_region_look(&re->region, -1, &vector);
 	if (vector.nhas == 0 ||
 		(vector.nhas < re->index->replicas && is_in(vector.near[0], vector.has, vector.nhas)))

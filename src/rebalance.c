@@ -29,6 +29,7 @@
 #include "posting.h"
 #include "reassign.h"
 #include "rebalance.h"
+#include "reclaim.h"
 #include "recluster.h"
 #include "region.h"
 #include "split.h"
@@ -137,24 +138,6 @@ sweep(SpfIndex *index, SpfPageRef head, SpfCounters *done)
 	return SPF_DONE;
 }
 
-/* Free what was retired, if nobody can be on the way there; so can its centroid's record go. */
-static SpfOutcome
-release(SpfIndex *index, SpfPageRef head, FullTransactionId *announced)
-{
-	SpfPostingView view;
-
-	if (!spf_posting_look(index, head, &view) || !view.retired)
-		return SPF_NOTHING;
-	if (!spf_retired_long_ago(view.retired_at))
-		return SPF_LATER;
-	spf_announce_reuse(index->rel, head.block, view.retired_at, announced);
-	if (BlockNumberIsValid(view.centroid.block))
-		spf_record_forget(index, view.centroid, view.level + 1);
-	spf_fault_point("centroid forgotten");
-	spf_posting_free(index, head, view.next);
-	return SPF_DONE;
-}
-
 /* A posting whose neighbours were looked at may be due for more. */
 static void
 after_reassign(SpfIndex *index, SpfPageRef head)
@@ -191,7 +174,7 @@ do_item(SpfRebalance *rebalance, SpfCounters *done)
 		case SPF_WORK_RECLUSTER:
 			return spf_recluster(index, item->posting, done);
 		case SPF_WORK_FREE:
-			return release(index, item->posting, &rebalance->announced);
+			return spf_reclaim(index, item->posting, &rebalance->announced);
 		default:
 			return SPF_NOTHING;
 	}
@@ -270,7 +253,7 @@ spf_rebalance_step(SpfRebalance *rebalance)
 	else
 	{
 		spf_fault_point("item done");
-		spf_work_done(index, &rebalance->item, &done);
+		spf_work_done(index, &rebalance->item, 1, &done);
 		rebalance->ndone++;
 	}
 	spf_counters_add(&rebalance->done, &done);

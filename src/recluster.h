@@ -11,9 +11,9 @@
 #include "postgres.h"
 
 #include "index.h"
-#include "merge.h"
 #include "meta.h"
 #include "page.h"
+#include "work.h"
 
 /*
  * Cluster a posting and its nearest neighbours anew, if they changed enough, and if that makes

@@ -16,6 +16,7 @@
 #include "storage/indexfsm.h"
 
 #include "io.h"
+#include "patch.h"
 #include "record_page.h"
 
 /* ---- reading ---- */
@@ -337,6 +338,23 @@ put_on_fresh_page(const SpfIndex *index, Buffer buf, SpfRecordData *record, Size
 	return ref;
 }
 
+/* Put a record on a locked record page, if it has room. */
+static SpfRecordRef
+put_on_used_page(const SpfIndex *index, Buffer buf, SpfRecordData *record, Size length)
+{
+	SpfPatch	patch;
+	Page		page = spf_patch_begin(&patch, index->rel, buf, index->building);
+	SpfRecordRef ref = put_record(page, BufferGetBlockNumber(buf), record, length);
+
+	if (!BlockNumberIsValid(ref.block))
+		return ref;
+	spf_patch_part(&patch, page, ((PageHeader) page)->pd_lower);
+	spf_patch_part(&patch, PageGetItem(page, PageGetItemId(page, ref.offset)), length);
+	spf_patch_part(&patch, SpfPageOpaque(page), sizeof(SpfPageOpaqueData));
+	spf_patch_finish(&patch);
+	return ref;
+}
+
 /*
  * The map counts in units that are larger than the differences of interest here: it is told of whole records, in
  * its units.
@@ -364,7 +382,6 @@ try_page(const SpfIndex *index, BlockNumber block, SpfRecordData *record, Size l
 {
 	Buffer		buf = spf_page_read(index->rel, block, BUFFER_LOCK_EXCLUSIVE);
 	SpfRecordRef ref = SPF_NO_RECORD;
-	SpfWrite	write;
 
 	if (!BufferIsValid(buf))
 		return ref;
@@ -377,14 +394,7 @@ try_page(const SpfIndex *index, BlockNumber block, SpfRecordData *record, Size l
 	}
 	else if (SpfPageOpaque(BufferGetPage(buf))->kind == SPF_PAGE_RECORD &&
 			 PageGetFreeSpace(BufferGetPage(buf)) >= length)
-	{
-		spf_write_begin(&write, index->rel, index->building);
-		ref = put_record(spf_write_page(&write, buf, false), block, record, length);
-		if (BlockNumberIsValid(ref.block))
-			spf_write_finish(&write);
-		else
-			spf_write_abort(&write);
-	}
+		ref = put_on_used_page(index, buf, record, length);
 	UnlockReleaseBuffer(buf);
 	return ref;
 }

@@ -12,6 +12,7 @@
 #include "storage/freespace.h"
 #include "storage/indexfsm.h"
 
+#include "patch.h"
 #include "record_page.h"
 
 /* ---- reading ---- */
@@ -77,25 +78,39 @@ spf_tids_page_fault(Buffer buf)
 
 /* ---- adding ---- */
 
-/* Add a TID to the item at `offset`: in its room to spare, or by making it longer if the page has room. */
+/* Has the item at `offset` room to spare for another TID? */
+static bool
+has_spare(Buffer buf, uint16 offset, const SpfRecordData *record)
+{
+	return RECORD_BYTES(record->code_bytes, record->ntids + 1) <=
+		ItemIdGetLength(PageGetItemId(BufferGetPage(buf), offset));
+}
+
+/* Put a TID there: what most updates of a row's other columns come to. */
+static void
+use_spare(const SpfIndex *index, Buffer buf, uint16 offset, const ItemPointerData *tid)
+{
+	SpfPatch	patch;
+	Page		page = spf_patch_begin(&patch, index->rel, buf, index->building);
+	SpfRecordData *record = (SpfRecordData *) PageGetItem(page, PageGetItemId(page, offset));
+	ItemPointerData *place = RECORD_TIDS(record) + record->ntids++;
+
+	*place = *tid;
+	spf_patch_part(&patch, &record->ntids, sizeof(record->ntids));
+	spf_patch_part(&patch, place, sizeof(ItemPointerData));
+	spf_patch_finish(&patch);
+}
+
+/* Add a TID to the item at `offset` by making it longer, if the page has room. */
 static bool
 grow_record(SpfWrite *write, Buffer buf, uint16 offset, const SpfRecordData *old,
 			const ItemPointerData *tid)
 {
-	ItemId		item = PageGetItemId(BufferGetPage(buf), offset);
 	PGAlignedBlock space;
 	SpfRecordData *record = (SpfRecordData *) space.data;
 	Size		old_bytes = RECORD_BYTES(old->code_bytes, old->ntids);
 	Size		length = MAXALIGN(RECORD_BYTES(old->code_bytes, old->ntids + 1));
 
-	if (old_bytes + sizeof(ItemPointerData) <= ItemIdGetLength(item))
-	{
-		Page		page = spf_write_page(write, buf, false);
-
-		record = (SpfRecordData *) PageGetItem(page, PageGetItemId(page, offset));
-		RECORD_TIDS(record)[record->ntids++] = *tid;
-		return true;
-	}
 	if (length > MAXALIGN(old_bytes) &&
 		PageGetExactFreeSpace(BufferGetPage(buf)) < length - MAXALIGN(old_bytes))
 		return false;
@@ -183,6 +198,11 @@ add_tid_locked(SpfAddTid *add, Buffer buf)
 	if (record == NULL || record->version != add->ref.version || record->level != 0)
 		return ADD_REFUSED;
 	chained = BlockNumberIsValid(record->link);
+	if (!chained && has_spare(buf, add->ref.offset, record))
+	{
+		use_spare(add->index, buf, add->ref.offset, add->tid);
+		return ADD_DONE;
+	}
 	if (chained && record->link == add->ref.block)
 		spf_page_corrupted(add->index->rel, add->ref.block, "A record's TIDS page is its own.");
 	if (chained &&

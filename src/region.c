@@ -36,54 +36,58 @@ spf_place_of(SpfIndex *index, SpfPageRef head, SpfPlace *place)
 	return found;
 }
 
-/* A posting without its entries is added. */
-static SpfRegionPosting *
-add_posting(SpfRegion *region, const SpfRoute *route, uint32 total, uint32 changes)
+/* Postings as they are read: their live entries, before there is a table of all. */
+typedef struct SpfRegionRefs
 {
-	SpfRegionPosting *posting = &region->postings[region->n++];
-
-	posting->route = *route;
-	posting->total = total;
-	posting->changes = changes;
-	posting->n = 0;
-	posting->refs = NULL;
-	return posting;
-}
+	int			n;
+	SpfRecordRef *refs;
+} SpfRegionRefs;
 
 /* Add a posting by what its head says, if it is still there. */
 static void
 load_head(SpfRegion *region, const SpfRoute *route)
 {
+	SpfRegionPosting *posting = &region->postings[region->n];
 	SpfPostingView view;
 
-	if (spf_posting_look(region->index, route->posting, &view) &&
-		spf_posting_is_live(&view) && view.level == region->level)
-		(void) add_posting(region, route, view.total, view.changes);
+	if (!spf_posting_look(region->index, route->posting, &view) ||
+		!spf_posting_is_live(&view) || view.level != region->level)
+		return;
+	posting->route = *route;
+	posting->total = view.total;
+	posting->changes = view.changes;
+	posting->n = 0;
+	region->n++;
 }
 
-/* Add a posting with its live entries, in order, if it is still there. */
+/* Add a posting, if it is still there; its live entries go to `live`. */
 static void
-load_posting(SpfRegion *region, const SpfRoute *route)
+load_posting(SpfRegion *region, const SpfRoute *route, SpfRegionRefs *live)
 {
-	SpfRegionPosting *posting;
+	SpfRegionPosting *posting = &region->postings[region->n];
 	SpfPostingEntries entries;
 
 	if (!spf_posting_read(region->index, route->posting, &entries) ||
 		entries.level != region->level)
 		return;
-	posting = add_posting(region, route, entries.total, entries.changes);
-	posting->refs = entries.refs;
+	posting->route = *route;
+	posting->total = entries.total;
+	posting->changes = entries.changes;
+	live->refs = entries.refs;
+	live->n = 0;
 	for (int i = 0; i < entries.n; i++)
 	{
 		if (!entries.superseded[i])
-			posting->refs[posting->n++] = entries.refs[i];
+			live->refs[live->n++] = entries.refs[i];
 	}
-	qsort(posting->refs, posting->n, sizeof(SpfRecordRef), spf_record_ref_cmp);
+	posting->n = live->n;
+	region->n++;
 	pfree(entries.superseded);
 }
 
+/* Which they are, and to live[want] (NULL: they are not read) their entries. */
 static void
-load(SpfRegion *region, const float *x, int want, bool entries)
+load(SpfRegion *region, const float *x, int want, SpfRegionRefs *live)
 {
 	SpfIndex   *index = region->index;
 	SpfMeta		meta;
@@ -99,8 +103,8 @@ load(SpfRegion *region, const float *x, int want, bool entries)
 						  routes);
 	for (int i = 0; i < n; i++)
 	{
-		if (entries)
-			load_posting(region, &routes[i]);
+		if (live != NULL)
+			load_posting(region, &routes[i], &live[region->n]);
 		else
 			load_head(region, &routes[i]);
 	}
@@ -112,24 +116,90 @@ spf_region_find_heads(SpfRegion *region, SpfIndex *index, int level, const float
 {
 	region->index = index;
 	region->level = level;
-	load(region, x, want, false);
+	load(region, x, want, NULL);
+}
+
+static uint32
+hash_ref(SpfRecordRef ref)
+{
+	uint64		key = ((uint64) ref.block << 32) | ((uint32) ref.offset << 16) | ref.version;
+
+	return (uint32) ((key * UINT64CONST(0x9E3779B97F4A7C15)) >> 32);
+}
+
+/* At most half of the places are taken, so looking ends. */
+static void
+make_table(SpfRegion *region, const SpfRegionRefs *live)
+{
+	Size		n = 1;
+	uint32		mask;
+
+	for (int p = 0; p < region->n; p++)
+		n += live[p].n;
+	for (region->nplaces = 64; region->nplaces < 2 * n;)
+		region->nplaces *= 2;
+	mask = region->nplaces - 1;
+	region->entries = palloc_extended(region->nplaces * sizeof(SpfRegionEntry), MCXT_ALLOC_HUGE);
+	for (uint32 e = 0; e < region->nplaces; e++)
+		region->entries[e].ref.block = InvalidBlockNumber;
+	for (int p = 0; p < region->n; p++)
+	{
+		for (int i = 0; i < live[p].n; i++)
+		{
+			uint32		e = hash_ref(live[p].refs[i]) & mask;
+
+			while (BlockNumberIsValid(region->entries[e].ref.block))
+				e = (e + 1) & mask;
+			region->entries[e].ref = live[p].refs[i];
+			region->entries[e].posting = p;
+		}
+		pfree(live[p].refs);
+	}
 }
 
 void
 spf_region_load(SpfRegion *region, SpfIndex *index, int level, const float *x, int want)
 {
+	SpfRegionRefs *live = palloc(want * sizeof(SpfRegionRefs));
+
 	region->index = index;
 	region->level = level;
-	load(region, x, want, true);
+	load(region, x, want, live);
+	make_table(region, live);
+	pfree(live);
+}
+
+int
+spf_region_holders(const SpfRegion *region, SpfRecordRef ref, int *has)
+{
+	uint32		mask = region->nplaces - 1;
+	int			n = 0;
+
+	for (uint32 e = hash_ref(ref) & mask; BlockNumberIsValid(region->entries[e].ref.block);
+		 e = (e + 1) & mask)
+	{
+		const SpfRegionEntry *entry = &region->entries[e];
+
+		/* a posting may have two entries of a record, after a crash */
+		if (n < SPF_REGION_HAS && spf_record_ref_cmp(&entry->ref, &ref) == 0 &&
+			(n == 0 || has[n - 1] != entry->posting))
+			has[n++] = entry->posting;
+	}
+	return n;
 }
 
 bool
 spf_region_holds(const SpfRegion *region, int p, SpfRecordRef ref)
 {
-	const SpfRegionPosting *posting = &region->postings[p];
+	int			has[SPF_REGION_HAS];
+	int			n = spf_region_holders(region, ref, has);
 
-	return bsearch(&ref, posting->refs, posting->n, sizeof(SpfRecordRef),
-				   spf_record_ref_cmp) != NULL;
+	for (int i = 0; i < n; i++)
+	{
+		if (has[i] == p)
+			return true;
+	}
+	return false;
 }
 
 int
@@ -175,30 +245,31 @@ is_near(const SpfRegionVector *vector, int p)
 void
 spf_region_look(const SpfRegion *region, int except, SpfRegionVector *vector)
 {
-	int			padded = region->index->padded;
-	float		has_dist2[SPF_REGION_HAS];
+	int			has[SPF_REGION_HAS];
+	int			n = spf_region_holders(region, vector->ref, has);
 
 	vector->nhas = vector->nnear = 0;
+	for (int i = 0; i < n; i++)
+	{
+		if (has[i] != except)
+			vector->has[vector->nhas++] = has[i];
+	}
 	for (int p = 0; p < region->n; p++)
 	{
-		float		d2;
-
-		if (p == except)
-			continue;
-		d2 = spf_kernels->l2sq(vector->x, region->postings[p].route.centroid, padded);
-		note_near(vector, p, d2);
-		if (vector->nhas < SPF_REGION_HAS && spf_region_holds(region, p, vector->ref))
-		{
-			has_dist2[vector->nhas] = d2;
-			vector->has[vector->nhas++] = p;
-		}
+		if (p != except)
+			note_near(vector, p, spf_kernels->l2sq(vector->x, region->postings[p].route.centroid,
+												   region->index->padded));
 	}
 	for (int h = 0; h < vector->nhas; h++)
 	{
-		if (is_near(vector, vector->has[h]))
+		int			p = vector->has[h];
+
+		if (is_near(vector, p))
 			continue;
-		vector->dist2[vector->nnear] = has_dist2[h];
-		vector->near[vector->nnear++] = vector->has[h];
+		vector->dist2[vector->nnear] = spf_kernels->l2sq(vector->x,
+														 region->postings[p].route.centroid,
+														 region->index->padded);
+		vector->near[vector->nnear++] = p;
 	}
 }
 

@@ -30,8 +30,14 @@ typedef struct SpfRegionPosting
 	uint32		total;
 	uint32		changes;
 	int			n;				/* live entries */
-	SpfRecordRef *refs;			/* [n], in order */
 } SpfRegionPosting;
+
+/* A live entry: whose, and in which posting of the region. */
+typedef struct SpfRegionEntry
+{
+	SpfRecordRef ref;			/* block invalid: an unused place */
+	int			posting;
+} SpfRegionEntry;
 
 typedef struct SpfRegion
 {
@@ -39,6 +45,10 @@ typedef struct SpfRegion
 	int			level;
 	int			n;
 	SpfRegionPosting *postings; /* nearest first */
+
+	/* all live entries, hashed by record; those of one record in the order of postings */
+	SpfRegionEntry *entries;	/* [nplaces] */
+	uint32		nplaces;		/* a power of two */
 } SpfRegion;
 
 /* A posting that may be worked on: its level, its centroid.  False when it is gone, or the root. */
@@ -76,6 +86,9 @@ typedef struct SpfRegionVector
 	int			near[SPF_REGION_NEAR];
 	float		dist2[SPF_REGION_NEAR];
 } SpfRegionVector;
+
+/* The postings that have a live entry of this record: to has[SPF_REGION_HAS], returns how many. */
+extern int	spf_region_holders(const SpfRegion *region, SpfRecordRef ref, int *has);
 
 /* Find where the vector is, and where it might be; posting `except` (-1: none) does not count. */
 extern void spf_region_look(const SpfRegion *region, int except, SpfRegionVector *vector);

@@ -375,11 +375,9 @@ pool_block(void *state, const uint8_t *block, uint32 mask, const float *est, con
 
 	first = spf_pool_room(pool, used);
 	memcpy(&pool->keys[first], lower, used * sizeof(float));
+	spf_posting_refs(stream->index, block, used, &pool->refs[first]);
 	for (int lane = 0; lane < used; lane++)
-	{
 		least = lower[lane] < least ? lower[lane] : least;
-		pool->refs[first + lane] = spf_posting_ref(stream->index, block, lane);
-	}
 	spf_pool_filled(pool, used, least);
 }
 

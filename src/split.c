@@ -13,6 +13,7 @@
 #include "meta.h"
 #include "place.h"
 #include "points.h"
+#include "reclaim.h"
 #include "regroup.h"
 #include "split.h"
 
@@ -178,6 +179,10 @@ split_locked(SpfRegroup *regroup)
 										  (uint32) regroup->index->split_limit) * 2);
 		return false;
 	}
+
+	/* the parts can have the pages of what was split before */
+	if (!regroup->index->building)
+		spf_reclaim_some(regroup->index);
 	if (!spf_regroup_carry_out(regroup, &delta))
 		return false;
 	delta.splits = regroup->k > 1;

@@ -12,6 +12,7 @@
 
 #include "mb/pg_wchar.h"
 
+#include "patch.h"
 #include "work.h"
 
 bool		spf_work_noted = false;
@@ -26,16 +27,33 @@ spf_work_item(SpfWorkKind kind, SpfPageRef posting)
 }
 
 /*
- * Items of a kind are added to a list of up to so many.  Those at the end of the list may have to wait for
- * the oldest snapshot, and must not keep others out.
+ * Places of the list that only retired postings can have: their pages are what splits take, and nothing else must keep
+ * them out.
+ */
+#define FREE_PLACES		96
+
+/*
+ * Items of a kind are added as long as the others' part of the list has no more than so many.  Those that may have to
+ * wait for the oldest snapshot must not keep the rest out.
  */
 static const int quotas[] = {
-	[SPF_WORK_REASSIGN] = SPF_WORK_ITEMS,
-	[SPF_WORK_MERGE] = SPF_WORK_ITEMS * 3 / 4,
-	[SPF_WORK_SWEEP] = SPF_WORK_ITEMS / 2,
-	[SPF_WORK_FREE] = SPF_WORK_ITEMS / 2,
-	[SPF_WORK_RECLUSTER] = SPF_WORK_ITEMS * 3 / 4,
+	[SPF_WORK_REASSIGN] = SPF_WORK_ITEMS - FREE_PLACES,
+	[SPF_WORK_MERGE] = (SPF_WORK_ITEMS - FREE_PLACES) * 3 / 4,
+	[SPF_WORK_SWEEP] = (SPF_WORK_ITEMS - FREE_PLACES) / 2,
+	[SPF_WORK_FREE] = FREE_PLACES,
+	[SPF_WORK_RECLUSTER] = (SPF_WORK_ITEMS - FREE_PLACES) * 3 / 4,
 };
+
+/* Is there room for an item of this kind? */
+static bool
+has_room(const SpfWorkList *list, SpfWorkKind kind)
+{
+	int			nfree = 0;
+
+	for (int i = 0; i < list->nitems; i++)
+		nfree += list->items[i].kind == SPF_WORK_FREE;
+	return (kind == SPF_WORK_FREE ? nfree : list->nitems - nfree) < quotas[kind];
+}
 
 /* Is it left for vacuum where there is no room? */
 static bool
@@ -62,13 +80,17 @@ is_listed(const SpfWorkList *list, const SpfWorkItem *item)
 	return false;
 }
 
-/* A change of the list, begun and finished. */
+/*
+ * A change of the list, begun and finished.  Every search reads the meta page: it must not be locked for longer than
+ * it takes.
+ */
 typedef struct SpfListChange
 {
 	Buffer		buf;
-	SpfWrite	write;
+	SpfPatch	patch;
 	SpfMeta    *meta;
 	SpfWorkList *list;
+	int			before;			/* items there were */
 } SpfListChange;
 
 static void
@@ -77,17 +99,22 @@ begin_change(SpfListChange *change, SpfIndex *index)
 	Page		page;
 
 	change->buf = spf_meta_lock(index->rel);
-	spf_write_begin(&change->write, index->rel, index->building);
-	page = spf_write_page(&change->write, change->buf, false);
+	page = spf_patch_begin(&change->patch, index->rel, change->buf, index->building);
 	change->meta = spf_meta_of(page);
 	change->list = spf_meta_work(page);
+	change->before = items_of(change->list);
 }
 
 static void
 finish_change(SpfListChange *change)
 {
+	int			items = Max(change->before, items_of(change->list));
+
 	spf_meta_seal(change->meta);
-	spf_write_finish(&change->write);
+	spf_patch_part(&change->patch, change->meta, sizeof(SpfMeta));
+	spf_patch_part(&change->patch, change->list,
+				   offsetof(SpfWorkList, items) + items * sizeof(SpfWorkItem));
+	spf_patch_finish(&change->patch);
 	UnlockReleaseBuffer(change->buf);
 }
 
@@ -105,7 +132,7 @@ spf_work_note(SpfIndex *index, const SpfCounters *delta, const SpfWorkItem *item
 	{
 		if (is_listed(change.list, &items[i]))
 			continue;
-		if (change.list->nitems < quotas[items[i].kind])
+		if (has_room(change.list, items[i].kind))
 			change.list->items[change.list->nitems++] = items[i];
 		else if (!may_wait(items[i].kind))
 			change.list->survey = SPF_META_BLOCK + 1;
@@ -126,7 +153,7 @@ spf_work_read(const SpfIndex *index, SpfWorkList *list)
 }
 
 void
-spf_work_done(SpfIndex *index, const SpfWorkItem *item, const SpfCounters *delta)
+spf_work_done(SpfIndex *index, const SpfWorkItem *items, int nitems, const SpfCounters *delta)
 {
 	SpfListChange change;
 	int			to = 0;
@@ -134,11 +161,16 @@ spf_work_done(SpfIndex *index, const SpfWorkItem *item, const SpfCounters *delta
 	begin_change(&change, index);
 	for (int i = 0; i < items_of(change.list); i++)
 	{
-		if (!spf_work_same(&change.list->items[i], item))
+		bool		done = false;
+
+		for (int j = 0; j < nitems && !done; j++)
+			done = spf_work_same(&change.list->items[i], &items[j]);
+		if (!done)
 			change.list->items[to++] = change.list->items[i];
 	}
 	change.list->nitems = to;
-	spf_counters_add(&change.meta->counters, delta);
+	if (delta != NULL)
+		spf_counters_add(&change.meta->counters, delta);
 	finish_change(&change);
 }
 
@@ -212,29 +244,27 @@ int
 spf_work_survey(SpfIndex *index)
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(index->rel);
-	SpfWorkItem items[SPF_WORK_ITEMS];
 	SpfWorkList list;
 	BlockNumber block;
-	int			n = 0;
+	int			known;
 
 	spf_work_read(index, &list);
+	known = list.nitems;
 	for (block = list.survey; block < nblocks; block++)
 	{
 		SpfWorkItem item;
-		bool		room;
 
 		spf_vacuum_delay_point();
-		if (!spf_work_look(index, block, NULL, &item))
+		if (!spf_work_look(index, block, NULL, &item) || is_listed(&list, &item))
 			continue;
-		room = list.nitems + n < quotas[item.kind];
+		if (has_room(&list, item.kind))
+			list.items[list.nitems++] = item;
 
 		/* what waits already must not keep other things out: then it is left for vacuum */
-		if (!room && !(may_wait(item.kind) && list.nitems >= quotas[item.kind]))
+		else if (!may_wait(item.kind))
 			break;
-		if (room && !is_listed(&list, &item))
-			items[n++] = item;
 	}
 	set_survey(index, block < nblocks ? block : 0);
-	spf_work_note(index, NULL, items, n);
-	return n;
+	spf_work_note(index, NULL, list.items + known, list.nitems - known);
+	return list.nitems - known;
 }

@@ -35,6 +35,14 @@ typedef enum SpfWorkKind
 	SPF_WORK_RECLUSTER			/* it and its neighbours changed much */
 } SpfWorkKind;
 
+/* What became of an attempt. */
+typedef enum SpfOutcome
+{
+	SPF_DONE,
+	SPF_NOTHING,				/* not needed, or not possible as things are */
+	SPF_LATER					/* somebody else is at it, or scans may still need what is there */
+} SpfOutcome;
+
 typedef struct SpfWorkItem
 {
 	SpfPageRef	posting;
@@ -82,7 +90,7 @@ spf_work_same(const SpfWorkItem *a, const SpfWorkItem *b)
 
 /*
  * Add to the counters, and items to the list, in one change; items that are there already are not added
- * again.  New postings, which most depends on, may fill the list, others only a part of it.
+ * again.  Each kind has a part of the list that it may fill.
  */
 extern void spf_work_note(SpfIndex *index, const SpfCounters *delta, const SpfWorkItem *items,
 						  int nitems);
@@ -93,8 +101,9 @@ extern bool spf_work_noted;
 /* The list as it is now. */
 extern void spf_work_read(const SpfIndex *index, SpfWorkList *list);
 
-/* An item was done, or is not worth doing: it leaves the list, and *delta is counted. */
-extern void spf_work_done(SpfIndex *index, const SpfWorkItem *item, const SpfCounters *delta);
+/* Items were done, or are not worth doing: they leave the list, and *delta (may be NULL) is counted. */
+extern void spf_work_done(SpfIndex *index, const SpfWorkItem *items, int nitems,
+						  const SpfCounters *delta);
 
 /* All postings are to be looked at. */
 extern void spf_work_need_survey(SpfIndex *index);

@@ -304,10 +304,9 @@ note_failure(SpfRebalance *rebalance, Oid relid, const char *message)
 	if (begin_with(relid, &target))
 	{
 		SpfIndex   *index = spf_index_open(target.rel);
-		SpfCounters none = {0};
 
 		if (rebalance->item.kind != SPF_WORK_NONE)
-			spf_work_done(index, &rebalance->item, &none);
+			spf_work_done(index, &rebalance->item, 1, NULL);
 		spf_work_failed(index, message);
 	}
 	end_with(&target);
@@ -360,8 +359,8 @@ nap(long ms)
 }
 
 /*
- * Before leaving: have all postings looked at if there was no room on the list for things that could wait.
- * Returns whether that is so.
+ * Now and then, and before leaving: have all postings looked at if there was no room on the list for things that
+ * could wait.  Returns whether that is so.
  */
 static bool
 look_again(SpfRebalance *rebalance, Oid relid)
@@ -391,30 +390,31 @@ work_off(Oid relid, long linger)
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "spfresh worker",
 												  ALLOCSET_DEFAULT_SIZES);
 	TimestampTz busy = GetCurrentTimestamp();
+	TimestampTz looked = busy;
 
 	while (!database_wanted())
 	{
 		SpfSlice	slice;
+		TimestampTz now;
 
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
 		if (!try_slice(rebalance, relid, &slice) || slice == SLICE_GONE)
 			break;
 		CHECK_FOR_INTERRUPTS();
+		now = GetCurrentTimestamp();
 		if (slice == SLICE_BUSY)
+			busy = now;
+		if (linger == 0 ? slice == SLICE_IDLE : TimestampDifferenceExceeds(looked, now, linger))
 		{
-			busy = GetCurrentTimestamp();
-			continue;
-		}
-		if (linger == 0 || TimestampDifferenceExceeds(busy, GetCurrentTimestamp(), linger))
-		{
-			if (!look_again(rebalance, relid))
+			looked = now;
+			if (look_again(rebalance, relid))
+				busy = now;
+			else if (linger == 0 || TimestampDifferenceExceeds(busy, now, linger))
 				break;
-			busy = GetCurrentTimestamp();
-			continue;
 		}
-
-		nap(POLL_MS);
+		if (slice != SLICE_BUSY && busy != now)
+			nap(POLL_MS);
 	}
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextDelete(context);

@@ -216,6 +216,23 @@ for (1 .. 6)
 }
 is(queued('f'), 0, 'which does it all');
 
+# Splits take the pages that splits before them retired; what else is to be done keeps nobody from that.
+make_table('singles');
+sql(<<'SQL');
+SET spfresh.rebalance = background;
+DO $$
+BEGIN
+	FOR i IN 1 .. 3000 LOOP
+		INSERT INTO singles VALUES (i, point(i, 8));
+		COMMIT;
+	END LOOP;
+END $$
+SQL
+cmp_ok(sql("SELECT splits FROM spfresh_stats('singles_v')"), '>', 200, 'rows came one by one, and made many splits');
+cmp_ok(queued('singles'), '>', 100, 'work is listed');
+cmp_ok(sql("SELECT retired_postings FROM spfresh_stats('singles_v')"), '<', 20, 'few retired postings are left');
+index_is_valid($node, 'singles_v', 'pages used again');
+
 # ---------------------------------------------------------------- preloaded
 
 make_table('g');
