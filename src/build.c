@@ -533,6 +533,7 @@ static SpfBuild *
 new_build(Relation heap, Relation rel, IndexInfo *info)
 {
 	SpfBuild   *build = palloc0(sizeof(SpfBuild));
+	MemoryContext old;
 
 	build->heap = heap;
 	build->info = info;
@@ -541,6 +542,9 @@ new_build(Relation heap, Relation rel, IndexInfo *info)
 										   ALLOCSET_DEFAULT_SIZES);
 	build->row_context = AllocSetContextCreate(build->context, "spfresh build row",
 											   ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(build->context);
+	build->values = spf_value_reader_make();
+	MemoryContextSwitchTo(old);
 	build->index = MemoryContextAllocZero(build->context, sizeof(SpfIndex));
 	build->index->rel = rel;
 	build->index->type = spf_type_metric(rel);

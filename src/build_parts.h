@@ -23,6 +23,7 @@
 #include "parallel.h"
 #include "piles.h"
 #include "record.h"
+#include "row_value.h"
 #include "spill.h"
 
 /*
@@ -99,6 +100,7 @@ typedef struct SpfBuild
 	SpfBuildCommon *common;
 	MemoryContext context;
 	MemoryContext row_context;
+	SpfValueReader *values;		/* of the table's rows */
 	pg_prng_state prng;
 	SpfMeta		meta;			/* the leader's */
 	double		samples;		/* of the calibration; the leader's */

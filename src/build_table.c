@@ -30,7 +30,7 @@ bool
 spf_build_floats(SpfBuild *build, Datum value, float **floats)
 {
 	SpfIndex   *index = build->index;
-	void	   *datum = PG_DETOAST_DATUM(value);
+	void	   *datum = PG_DETOAST_DATUM(spf_value_read(build->values, value));
 	int			dim = index->type->dim(datum);
 
 	spf_check_dim(index, dim, index->dim > 0 ? index->dim : spf_typmod_dim(index->rel));
@@ -51,6 +51,7 @@ scan_range(SpfBuild *build, BlockNumber first, BlockNumber count, IndexBuildCall
 	table_index_build_range_scan(build->heap, build->index->rel, build->info,
 								 false, !build->info->ii_Concurrent, false,
 								 first, count, callback, build, NULL);
+	spf_value_reader_close(build->values);
 }
 
 /* ---- the first look ---- */
@@ -208,6 +209,7 @@ spf_build_scan(SpfBuild *build, IndexBuildCallback callback)
 												true, spf_team_me(build->team) == 0, callback, build,
 												spf_team_scan(build->team, build->heap));
 
+	spf_value_reader_close(build->values);
 	pg_atomic_fetch_add_u64(&build->common->heap_tuples, (int64) tuples);
 	spf_team_note_broken_chain(build->team, build->info);
 }
