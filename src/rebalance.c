@@ -208,6 +208,23 @@ next_item(SpfRebalance *rebalance, const SpfWorkList *list)
 	return rebalance->item.kind != SPF_WORK_NONE;
 }
 
+/* Its time has not come; it is not to be tried again this time. */
+static void
+put_off(SpfRebalance *rebalance, const SpfWorkList *list)
+{
+	/* splits of others take items from the list as well: without those, there is room for all listed */
+	if (rebalance->nlater == SPF_WORK_ITEMS)
+	{
+		rebalance->nlater = 0;
+		for (int i = 0; i < SPF_WORK_ITEMS; i++)
+		{
+			if (spf_work_is_listed(list, &rebalance->later[i]))
+				rebalance->later[rebalance->nlater++] = rebalance->later[i];
+		}
+	}
+	rebalance->later[rebalance->nlater++] = rebalance->item;
+}
+
 /* Show what is being done, for pg_stat_activity. */
 static void
 report(const SpfRebalance *rebalance)
@@ -246,10 +263,7 @@ spf_rebalance_step(SpfRebalance *rebalance)
 	if (rebalance->worker)
 		report(rebalance);
 	if (do_item(rebalance, &done) == SPF_LATER)
-	{
-		if (rebalance->nlater < SPF_WORK_ITEMS)
-			rebalance->later[rebalance->nlater++] = rebalance->item;
-	}
+		put_off(rebalance, &list);
 	else
 	{
 		spf_fault_point("item done");

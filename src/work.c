@@ -69,8 +69,8 @@ items_of(const SpfWorkList *list)
 	return list->nitems <= SPF_WORK_ITEMS ? list->nitems : 0;
 }
 
-static bool
-is_listed(const SpfWorkList *list, const SpfWorkItem *item)
+bool
+spf_work_is_listed(const SpfWorkList *list, const SpfWorkItem *item)
 {
 	for (int i = 0; i < items_of(list); i++)
 	{
@@ -130,7 +130,7 @@ spf_work_note(SpfIndex *index, const SpfCounters *delta, const SpfWorkItem *item
 	spf_work_noted |= nitems > 0;
 	for (int i = 0; i < nitems; i++)
 	{
-		if (is_listed(change.list, &items[i]))
+		if (spf_work_is_listed(change.list, &items[i]))
 			continue;
 		if (has_room(change.list, items[i].kind))
 			change.list->items[change.list->nitems++] = items[i];
@@ -255,7 +255,7 @@ spf_work_survey(SpfIndex *index)
 		SpfWorkItem item;
 
 		spf_vacuum_delay_point();
-		if (!spf_work_look(index, block, NULL, &item) || is_listed(&list, &item))
+		if (!spf_work_look(index, block, NULL, &item) || spf_work_is_listed(&list, &item))
 			continue;
 		if (has_room(&list, item.kind))
 			list.items[list.nitems++] = item;

@@ -88,6 +88,9 @@ spf_work_same(const SpfWorkItem *a, const SpfWorkItem *b)
 	return a->kind == b->kind && SpfPageRefEquals(a->posting, b->posting);
 }
 
+/* Is it in the list already? */
+extern bool spf_work_is_listed(const SpfWorkList *list, const SpfWorkItem *item);
+
 /*
  * Add to the counters, and items to the list, in one change; items that are there already are not added
  * again.  Each kind has a part of the list that it may fill.
