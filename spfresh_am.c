@@ -238,6 +238,8 @@ phase_name(int64 phase)
 			return "calibrating";
 		case SPF_PHASE_LOG:
 			return "logging pages";
+		case SPF_PHASE_REBALANCE:
+			return "rebalancing";
 		default:
 			return NULL;
 	}

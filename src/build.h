@@ -21,6 +21,7 @@
 #define SPF_PHASE_LEVELS	7
 #define SPF_PHASE_CALIBRATE	8
 #define SPF_PHASE_LOG		9
+#define SPF_PHASE_REBALANCE	10	/* of spfresh_rebalance() */
 
 /* ambuild and ambuildempty */
 extern IndexBuildResult *spf_build(Relation heap, Relation rel, IndexInfo *info);

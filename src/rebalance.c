@@ -19,9 +19,12 @@
 #include "compat.h"
 
 #include "access/xact.h"
+#include "commands/progress.h"
 #include "funcapi.h"
+#include "pgstat.h"
 #include "utils/builtins.h"
 
+#include "build.h"
 #include "calibrate.h"
 #include "fault.h"
 #include "inspect.h"
@@ -287,11 +290,7 @@ spf_rebalance_all(SpfRebalance *rebalance)
 	spf_work_need_survey(rebalance->index);
 	while (rebalance->ndone < most && spf_rebalance_step(rebalance))
 	{
-		if (rebalance->ndone % 100 == 0)
-			ereport(DEBUG1,
-					(errmsg_internal("rebalancing index \"%s\": " INT64_FORMAT " items done",
-									 RelationGetRelationName(rebalance->index->rel),
-									 rebalance->ndone)));
+		pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, rebalance->ndone);
 		spf_vacuum_delay_point();
 	}
 }
@@ -360,6 +359,26 @@ spf_rebalance_after_vacuum(SpfIndex *index)
 
 #define REBALANCE_COLUMNS	6
 
+/*
+ * It shows its progress where that of building is shown: a view of its own cannot be had.  How many items
+ * there will be is not known, as each may bring others; so it shows only how many were done.
+ */
+static void
+show_progress(Relation heap, Relation rel)
+{
+	const int	params[] = {
+		PROGRESS_CREATEIDX_INDEX_OID, PROGRESS_CREATEIDX_ACCESS_METHOD_OID,
+		PROGRESS_CREATEIDX_PHASE, PROGRESS_CREATEIDX_SUBPHASE
+	};
+	const int64 values[] = {
+		RelationGetRelid(rel), rel->rd_rel->relam,
+		PROGRESS_CREATEIDX_PHASE_BUILD, SPF_PHASE_REBALANCE
+	};
+
+	pgstat_progress_start_command(PROGRESS_COMMAND_CREATE_INDEX, RelationGetRelid(heap));
+	pgstat_progress_update_multi_param(lengthof(params), params, values);
+}
+
 PG_FUNCTION_INFO_V1(spfresh_rebalance);
 Datum
 spfresh_rebalance(PG_FUNCTION_ARGS)
@@ -377,10 +396,12 @@ spfresh_rebalance(PG_FUNCTION_ARGS)
 	rebalance->index = spf_index_open(rel);
 	if (rebalance->index->dim > 0)
 	{
+		show_progress(heap, rel);
 		spf_rebalance_lock(rebalance->index, true);
 		spf_rebalance_all(rebalance);
 		spf_calibrate_if_due(rebalance->index);
 		spf_rebalance_unlock(rebalance->index);
+		pgstat_progress_end_command();
 		spf_work_read(rebalance->index, &list);
 	}
 	values[n++] = Int64GetDatum(done->reassigned);

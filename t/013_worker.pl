@@ -233,6 +233,15 @@ cmp_ok(queued('singles'), '>', 100, 'work is listed');
 cmp_ok(sql("SELECT retired_postings FROM spfresh_stats('singles_v')"), '<', 20, 'few retired postings are left');
 index_is_valid($node, 'singles_v', 'pages used again');
 
+# Who asks for all of it at once can be watched.
+my $watch = start_psql($node, "SELECT 'seen ' || phase_reached('rebalancing')");
+$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ '^SELECT .seen'")
+  or die 'nobody watches';
+sql("SELECT spfresh_rebalance('singles_v')");
+$watch->{run}->finish;
+like($watch->{out}, qr/^seen \d+ building index: rebalancing$/m, 'spfresh_rebalance shows its progress');
+is(sql('SELECT count(*) FROM pg_stat_progress_create_index'), 0, 'and no longer when it has ended');
+
 # ---------------------------------------------------------------- preloaded
 
 make_table('g');
