@@ -80,12 +80,17 @@ foreach my $number (1 .. @rounds)
 	  start_pgbench($node, 1, 60, [ 1, "VACUUM items;\nVACUUM equal;\n\\sleep 30 ms\n" ]);
 
 	usleep($delay * 1000);
-	# what is hit depends on the moment: another one if it was not there
-	my $hit = 0;
-	for (1 .. 100)
+	# what is hit depends on the moment: another one if it was not there, as long as there are clients
+	my ($hit, $tries) = (0, 0);
+	my $end = time + 50;
+	until ($hit || time > $end)
 	{
-		last if $hit = crash($how, $pattern);
-		usleep(17_000);
+		# far more than it takes, so what they are at may be worth knowing
+		note(sql(<<'SQL')) if ++$tries % 100 == 0;
+SELECT pid, state, wait_event_type, wait_event, now() - query_start, left(query, 70) FROM pg_stat_activity
+WHERE state IS NOT NULL
+SQL
+		$hit = crash($how, $pattern) or usleep(17_000);
 	}
 	ok($hit, "$name: crashed");
 	finish_pgbench($_) foreach $clients, $vacuum;
