@@ -141,7 +141,7 @@ class Writer:
             run_program(self.database, command)
             entries = read_log(prefix)
         return {"rows": len(entries), "begun": begun, "ended": time.time(),
-                "rows_per_second": len(entries) / seconds, **percentiles(entries[:, 0])}
+                "rows_per_second": len(entries) / seconds, **latencies(entries[:, 0])}
 
     def copy(self, table, first, last):
         """Rows by one COPY from a file on the server."""
